@@ -1,0 +1,74 @@
+//! Facts that are published after the transaction that made them true.
+
+use jiff::Timestamp;
+
+use crate::id::TaskId;
+use crate::name::StepName;
+use crate::outcome::Failure;
+use crate::task::TaskState;
+
+/// A published fact.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The task that it is about.
+    pub task_id: TaskId,
+    /// When it became true, by the store's clock.
+    pub at: Timestamp,
+    /// What happened.
+    pub fact: Fact,
+}
+
+/// What happened. Names are those of the specification's catalogue (02 §5).
+#[derive(Debug, Clone)]
+pub enum Fact {
+    /// A task was created.
+    TaskCreated,
+    /// An attempt of a step starts.
+    StepStarted {
+        /// The step.
+        step: StepName,
+        /// The attempt, from 1.
+        attempt: u32,
+    },
+    /// A step is complete.
+    StepCompleted {
+        /// The step.
+        step: StepName,
+        /// The attempt that completed it.
+        attempt: u32,
+    },
+    /// An attempt failed.
+    StepFailed {
+        /// The step.
+        step: StepName,
+        /// The attempt that failed.
+        attempt: u32,
+        /// Why.
+        failure: Failure,
+        /// The delay until the next attempt in milliseconds; `None` if there will be none.
+        retry_in_ms: Option<u64>,
+    },
+    /// A task reached a final state.
+    TaskFinished {
+        /// Which.
+        state: TaskState,
+    },
+}
+
+impl Fact {
+    /// The event's name.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Fact::TaskCreated => "task.initialize_requested",
+            Fact::StepStarted { .. } => "step.execution_requested",
+            Fact::StepCompleted { .. } => "step.completed",
+            Fact::StepFailed { .. } => "step.failed",
+            Fact::TaskFinished { state } => match state {
+                TaskState::Complete => "task.completed",
+                TaskState::Cancelled => "task.cancelled",
+                TaskState::ResolvedManually => "task.resolved_manually",
+                TaskState::Error | TaskState::Pending | TaskState::InProgress => "task.failed",
+            },
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! May this step run now, and if not, why not?
+//!
+//! The one definition of readiness (spec 04 §3, intended behaviour). Stores keep `due_at` and
+//! `unfinished_parents` so that a claim is one index look-up; a conformance test proves that what
+//! a store would claim is what [`readiness`] calls ready, and [`should_be_due`] is what `doctor`
+//! checks.
+
+use jiff::Timestamp;
+
+use crate::outcome::FailureKind;
+use crate::step::StepState;
+
+/// What readiness depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepFacts {
+    /// The step's state.
+    pub state: StepState,
+    /// Attempts made so far.
+    pub attempts: u32,
+    /// Attempts allowed; 1 for a step that is not retryable.
+    pub attempt_limit: u32,
+    /// Parents that are not done.
+    pub unfinished_parents: u32,
+    /// When the step is to be looked at; `None` if there is nothing to do.
+    pub due_at: Option<Timestamp>,
+    /// Why it last failed.
+    pub failure: Option<FailureKind>,
+}
+
+/// Whether a step may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// A worker may claim it now.
+    Ready,
+    /// Its lease has expired: a worker may claim it now.
+    LeaseExpired,
+    /// It waits for parents.
+    WaitingForParents {
+        /// How many.
+        unfinished: u32,
+    },
+    /// It waits for a time: its start, or the end of its backoff.
+    WaitingUntil(Timestamp),
+    /// A worker runs it.
+    Running {
+        /// When the worker's lease ends unless it is extended.
+        lease_until: Timestamp,
+    },
+    /// It failed for good, or its task was stopped; only a person can send it round again.
+    Blocked,
+    /// It is complete, resolved manually or skipped.
+    Done,
+    /// It was cancelled.
+    Cancelled,
+}
+
+impl Readiness {
+    /// Whether a claim at this moment would take the step.
+    pub const fn is_claimable(self) -> bool {
+        matches!(self, Readiness::Ready | Readiness::LeaseExpired)
+    }
+}
+
+/// Whether a step may run at `now`.
+pub fn readiness(step: StepFacts, now: Timestamp) -> Readiness {
+    match (step.state, step.due_at) {
+        (StepState::Complete | StepState::ResolvedManually | StepState::Skipped, _) => {
+            Readiness::Done
+        }
+        (StepState::Cancelled, _) => Readiness::Cancelled,
+        (StepState::Pending, None) if step.unfinished_parents > 0 => {
+            Readiness::WaitingForParents { unfinished: step.unfinished_parents }
+        }
+        (_, None) => Readiness::Blocked,
+        (StepState::InProgress, Some(due)) if due <= now => Readiness::LeaseExpired,
+        (StepState::InProgress, Some(lease_until)) => Readiness::Running { lease_until },
+        (StepState::Pending | StepState::Error, Some(due)) if due <= now => Readiness::Ready,
+        (StepState::Pending | StepState::Error, Some(due)) => Readiness::WaitingUntil(due),
+    }
+}
+
+/// Whether a step of an unfinished task must have a time at which it is looked at.
+///
+/// `pending` once its parents are done, `in_progress` always (the lease), `error` while an
+/// attempt is left and the failure was not permanent, everything else never.
+pub fn should_be_due(step: StepFacts) -> bool {
+    match step.state {
+        StepState::Pending => step.unfinished_parents == 0,
+        StepState::InProgress => true,
+        StepState::Error => {
+            step.attempts < step.attempt_limit && step.failure.is_some_and(FailureKind::may_retry)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn facts(state: StepState, due_in_s: Option<i64>) -> StepFacts {
+        StepFacts {
+            state,
+            attempts: 1,
+            attempt_limit: 3,
+            unfinished_parents: 0,
+            due_at: due_in_s.map(|s| Timestamp::from_second(s).unwrap()),
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn a_due_time_in_the_past_means_ready() {
+        assert_eq!(readiness(facts(StepState::Pending, Some(0)), NOW), Readiness::Ready);
+        assert_eq!(readiness(facts(StepState::Error, Some(-1)), NOW), Readiness::Ready);
+        assert_eq!(readiness(facts(StepState::InProgress, Some(0)), NOW), Readiness::LeaseExpired);
+        let later = Timestamp::from_second(9).unwrap();
+        assert_eq!(readiness(facts(StepState::Error, Some(9)), NOW), Readiness::WaitingUntil(later));
+        assert_eq!(
+            readiness(facts(StepState::InProgress, Some(9)), NOW),
+            Readiness::Running { lease_until: later }
+        );
+    }
+
+    #[test]
+    fn without_a_due_time_the_reason_is_named() {
+        let waiting = StepFacts { unfinished_parents: 2, ..facts(StepState::Pending, None) };
+        assert_eq!(readiness(waiting, NOW), Readiness::WaitingForParents { unfinished: 2 });
+        assert_eq!(readiness(facts(StepState::Error, None), NOW), Readiness::Blocked);
+        for done in [StepState::Complete, StepState::ResolvedManually, StepState::Skipped] {
+            assert_eq!(readiness(facts(done, None), NOW), Readiness::Done);
+        }
+        assert_eq!(readiness(facts(StepState::Cancelled, None), NOW), Readiness::Cancelled);
+    }
+
+    #[test]
+    fn an_error_is_due_only_while_a_retry_is_possible() {
+        let failed = |failure, attempts| StepFacts {
+            failure: Some(failure),
+            attempts,
+            ..facts(StepState::Error, None)
+        };
+        assert!(should_be_due(failed(FailureKind::Retryable, 1)));
+        assert!(!should_be_due(failed(FailureKind::Retryable, 3)), "attempts are exhausted");
+        assert!(!should_be_due(failed(FailureKind::Permanent, 1)));
+    }
+}

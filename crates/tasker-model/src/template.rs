@@ -1,0 +1,304 @@
+//! The definition of a workflow as data.
+//!
+//! A [`TaskTemplate`] that exists has been checked as a whole: names, dependencies, policies and
+//! schema. It is immutable and identified by the hash of its content; running tasks are pinned
+//! to it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::dag::{Dag, DagError};
+use crate::id::Position;
+use crate::json::canonical;
+use crate::name::{Namespace, StepName, TaskName, Version};
+use crate::retry::{InvalidRetryPolicy, RetryPolicy};
+use crate::schema::{ContextSchema, InvalidSchema};
+
+/// More steps than this in one template are refused.
+pub const STEPS_MAX: usize = 100_000;
+
+/// One step of a definition.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepTemplate {
+    /// Unique within the task.
+    pub name: StepName,
+    /// The registered name of the code that performs the step.
+    pub handler: String,
+    /// What the step does, for people; the name if empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// The names of the steps that must be done before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on_steps: Vec<String>,
+    /// Whether, how often and when to try again.
+    #[serde(default)]
+    pub retry: RetryPolicy,
+    /// The longest time of one attempt, in milliseconds; the engine's default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Whether a request may bypass the step.
+    #[serde(default)]
+    pub skippable: bool,
+    /// Label of the outside system that the step touches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependent_system: Option<String>,
+}
+
+impl StepTemplate {
+    /// A step without dependencies, with the default policies, whose handler has its name.
+    pub fn named(name: StepName) -> StepTemplate {
+        StepTemplate {
+            handler: name.as_str().to_owned(),
+            name,
+            description: String::new(),
+            depends_on_steps: Vec::new(),
+            retry: RetryPolicy::default(),
+            timeout_ms: None,
+            skippable: false,
+            dependent_system: None,
+        }
+    }
+}
+
+/// What a definition says, before it is checked; also its stored form.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateSource {
+    /// The team or domain.
+    pub namespace: Namespace,
+    /// The name within the namespace.
+    pub name: TaskName,
+    /// The version of this definition.
+    pub version: Version,
+    /// What the task does, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// JSON schema of the context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Value>,
+    /// The longest time from start to end of a whole task, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// The steps, in the order of definition.
+    pub steps: Vec<StepTemplate>,
+}
+
+/// Identifies a definition by its content: SHA-256 of its canonical JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContentHash([u8; 32]);
+
+impl ContentHash {
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A hash that was stored.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for ContentHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// One thing that is wrong with a definition.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum TemplateProblem {
+    /// There is nothing to do.
+    #[error("it has no steps")]
+    NoSteps,
+    /// There are too many steps.
+    #[error("it has {found} steps; at most {STEPS_MAX} are allowed")]
+    TooManySteps {
+        /// How many there are.
+        found: usize,
+    },
+    /// The dependencies are not a DAG.
+    #[error(transparent)]
+    Dag(#[from] DagError),
+    /// A step's retry policy cannot be followed.
+    #[error("step `{step}`: {problem}")]
+    Retry {
+        /// The step.
+        step: StepName,
+        /// What is wrong with its policy.
+        problem: InvalidRetryPolicy,
+    },
+    /// A time limit of nothing.
+    #[error("{whose}: a time limit of 0 ms would end it before it starts")]
+    ZeroLimit {
+        /// The step, or the task.
+        whose: String,
+    },
+    /// The schema is not one.
+    #[error(transparent)]
+    Schema(#[from] InvalidSchema),
+}
+
+/// A definition that cannot be used, with everything that is wrong with it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("task handler `{full_name}`: {}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct InvalidTemplate {
+    /// `namespace.name@version`.
+    pub full_name: String,
+    /// What is wrong, all of it.
+    pub problems: Vec<TemplateProblem>,
+}
+
+/// A checked definition. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct TaskTemplate(Arc<Checked>);
+
+#[derive(Debug)]
+struct Checked {
+    source: TemplateSource,
+    dag: Dag,
+    positions: HashMap<StepName, Position>,
+    schema: Option<ContextSchema>,
+    hash: ContentHash,
+}
+
+impl TaskTemplate {
+    /// Checks a definition as a whole.
+    pub fn new(source: TemplateSource) -> Result<TaskTemplate, InvalidTemplate> {
+        let mut problems = limits(&source);
+        let dag = Dag::new(source.steps.iter().map(|step| {
+            (step.name.as_str(), step.depends_on_steps.iter().map(String::as_str))
+        }));
+        let schema = source.schema.clone().map(ContextSchema::compile).transpose();
+        match (dag, schema, problems.is_empty()) {
+            (Ok(dag), Ok(schema), true) => {
+                let hash = content_hash(&source);
+                let positions = (0..).zip(&source.steps).map(|(p, s)| (s.name.clone(), p)).collect();
+                Ok(TaskTemplate(Arc::new(Checked { source, dag, positions, schema, hash })))
+            }
+            (dag, schema, _) => {
+                problems.extend(dag.err().into_iter().flatten().map(TemplateProblem::Dag));
+                problems.extend(schema.err().map(TemplateProblem::Schema));
+                Err(InvalidTemplate { full_name: full_name(&source), problems })
+            }
+        }
+    }
+
+    /// What was defined.
+    pub fn source(&self) -> &TemplateSource {
+        &self.0.source
+    }
+
+    /// The graph of its steps.
+    pub fn dag(&self) -> &Dag {
+        &self.0.dag
+    }
+
+    /// The compiled schema of the context.
+    pub fn schema(&self) -> Option<&ContextSchema> {
+        self.0.schema.as_ref()
+    }
+
+    /// What identifies this content.
+    pub fn hash(&self) -> ContentHash {
+        self.0.hash
+    }
+
+    /// `namespace.name@version`.
+    pub fn full_name(&self) -> String {
+        full_name(&self.0.source)
+    }
+
+    /// The step at a place.
+    pub fn step(&self, position: Position) -> &StepTemplate {
+        &self.0.source.steps[position as usize]
+    }
+
+    /// The place of a step, by name.
+    pub fn position(&self, name: &str) -> Option<Position> {
+        self.0.positions.get(name).copied()
+    }
+}
+
+fn full_name(source: &TemplateSource) -> String {
+    format!("{}.{}@{}", source.namespace, source.name, source.version)
+}
+
+fn content_hash(source: &TemplateSource) -> ContentHash {
+    let value = serde_json::to_value(source).expect("invariant: a definition is plain data");
+    ContentHash(Sha256::digest(canonical(&value)).into())
+}
+
+fn limits(source: &TemplateSource) -> Vec<TemplateProblem> {
+    let mut problems = Vec::new();
+    match source.steps.len() {
+        0 => problems.push(TemplateProblem::NoSteps),
+        found if found > STEPS_MAX => problems.push(TemplateProblem::TooManySteps { found }),
+        _ => {}
+    }
+    if source.deadline_ms == Some(0) {
+        problems.push(TemplateProblem::ZeroLimit { whose: "the task".to_owned() });
+    }
+    for step in &source.steps {
+        if let Err(problem) = step.retry.check() {
+            problems.push(TemplateProblem::Retry { step: step.name.clone(), problem });
+        }
+        if step.timeout_ms == Some(0) {
+            problems.push(TemplateProblem::ZeroLimit { whose: format!("step `{}`", step.name) });
+        }
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn source(steps: Value) -> TemplateSource {
+        serde_json::from_value(json!({
+            "namespace": "shop", "name": "order", "version": "1.0.0", "steps": steps
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn every_problem_of_a_definition_is_reported_at_once() {
+        let mut wrong = source(json!([
+            {"name": "a", "handler": "a", "depends_on_steps": ["b"], "timeout_ms": 0},
+            {"name": "b", "handler": "b", "depends_on_steps": ["a"], "retry": {"limit": 0}}
+        ]));
+        wrong.schema = Some(json!({"type": "objekt"}));
+        let text = TaskTemplate::new(wrong).unwrap_err().to_string();
+        for part in [
+            "task handler `shop.order@1.0.0`: ",
+            "step `a`: a time limit of 0 ms",
+            "step `b`: retry limit is 0",
+            "a → b → a",
+            "not a valid JSON schema",
+        ] {
+            assert!(text.contains(part), "`{part}` in: {text}");
+        }
+        assert!(TaskTemplate::new(source(json!([]))).unwrap_err().to_string().contains("no steps"));
+    }
+
+    #[test]
+    fn the_hash_is_of_the_content() {
+        let steps = json!([{"name": "a", "handler": "a"}]);
+        let one = TaskTemplate::new(source(steps.clone())).unwrap();
+        let same = TaskTemplate::new(source(steps)).unwrap();
+        let other = TaskTemplate::new(source(json!([{"name": "a", "handler": "b"}]))).unwrap();
+        assert_eq!(one.hash(), same.hash());
+        assert_ne!(one.hash(), other.hash());
+        assert_eq!(one.hash().to_string().len(), 64);
+        let stored = serde_json::to_string(one.source()).unwrap();
+        let read: TemplateSource = serde_json::from_str(&stored).unwrap();
+        assert_eq!(TaskTemplate::new(read).unwrap().hash(), one.hash(), "survives the store");
+    }
+}
