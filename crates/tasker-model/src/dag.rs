@@ -49,7 +49,11 @@ fn hint(nearest: &Option<String>, known: &[String]) -> String {
     match nearest {
         Some(name) => format!("; did you mean `{name}`?"),
         None if known.len() > SHOWN => {
-            format!("; known steps: {}, … ({} in all)", known[..SHOWN].join(", "), known.len())
+            format!(
+                "; known steps: {}, … ({} in all)",
+                known[..SHOWN].join(", "),
+                known.len()
+            )
         }
         None => format!("; known steps: {}", known.join(", ")),
     }
@@ -116,7 +120,10 @@ impl Dag {
             return Err(errors);
         }
         Dag::from_parents(parents).map_err(|cycle| {
-            let path = cycle.into_iter().map(|p| names[p as usize].to_owned()).collect();
+            let path = cycle
+                .into_iter()
+                .map(|p| names[p as usize].to_owned())
+                .collect();
             vec![DagError::Cycle { path }]
         })
     }
@@ -153,7 +160,12 @@ impl Dag {
         if order.len() < parents.len() {
             return Err(cycle(&parents, &waiting));
         }
-        Ok(Dag { parents, children, levels, order })
+        Ok(Dag {
+            parents,
+            children,
+            levels,
+            order,
+        })
     }
 
     /// How many steps there are.
@@ -202,7 +214,9 @@ impl Dag {
                 }
             }
         }
-        (0..position(self.len())).filter(|step| seen[*step as usize]).collect()
+        (0..position(self.len()))
+            .filter(|step| seen[*step as usize])
+            .collect()
     }
 
     /// The number of edges.
@@ -229,7 +243,10 @@ fn unknown_dependency(step: &str, dependency: &str, names: &[&str]) -> DagError 
 fn cycle(parents: &[Vec<Position>], waiting: &[usize]) -> Vec<Position> {
     let stuck = |step: Position| waiting[step as usize] > 0;
     let mut step = position(
-        waiting.iter().position(|count| *count > 0).expect("invariant: some step is stuck"),
+        waiting
+            .iter()
+            .position(|count| *count > 0)
+            .expect("invariant: some step is stuck"),
     );
     let mut met: HashMap<Position, usize> = HashMap::new();
     let mut path = Vec::new();
@@ -254,11 +271,19 @@ mod tests {
     use super::*;
 
     fn dag(steps: &[(&'static str, &[&'static str])]) -> Result<Dag, Vec<DagError>> {
-        Dag::new(steps.iter().map(|(name, deps)| (*name, deps.iter().copied())))
+        Dag::new(
+            steps
+                .iter()
+                .map(|(name, deps)| (*name, deps.iter().copied())),
+        )
     }
 
     fn messages(steps: &[(&'static str, &[&'static str])]) -> Vec<String> {
-        dag(steps).unwrap_err().iter().map(ToString::to_string).collect()
+        dag(steps)
+            .unwrap_err()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -282,7 +307,11 @@ mod tests {
     #[test]
     fn all_problems_are_reported_at_once_with_a_hint() {
         assert_eq!(
-            messages(&[("charge", &[]), ("ship", &["chrage"]), ("ship", &["warehouse"])]),
+            messages(&[
+                ("charge", &[]),
+                ("ship", &["chrage"]),
+                ("ship", &["warehouse"])
+            ]),
             [
                 "step `ship` is defined twice, as number 2 and number 3",
                 "step `ship` depends on unknown step `chrage`; did you mean `charge`?",
@@ -294,10 +323,18 @@ mod tests {
     #[test]
     fn a_cycle_is_shown_as_a_path() {
         assert_eq!(
-            messages(&[("start", &[]), ("a", &["start", "c"]), ("b", &["a"]), ("c", &["b"])]),
+            messages(&[
+                ("start", &[]),
+                ("a", &["start", "c"]),
+                ("b", &["a"]),
+                ("c", &["b"])
+            ]),
             ["steps wait for each other in a cycle: a → b → c → a"]
         );
-        assert_eq!(messages(&[("a", &["a"])]), ["steps wait for each other in a cycle: a → a"]);
+        assert_eq!(
+            messages(&[("a", &["a"])]),
+            ["steps wait for each other in a cycle: a → a"]
+        );
     }
 
     #[test]

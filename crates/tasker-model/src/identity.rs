@@ -58,9 +58,14 @@ impl IdentityStrategy {
             IdentityStrategy::Hash => {
                 let window = jiff::SignedDuration::from_secs(WINDOW_SECONDS);
                 let since = requested_at.checked_sub(window).unwrap_or(Timestamp::MIN);
-                Some(Identity { key: hash(checked), since: Some(since) })
+                Some(Identity {
+                    key: hash(checked),
+                    since: Some(since),
+                })
             }
-            IdentityStrategy::Custom(rule) => rule(checked).map(|key| Identity { key, since: None }),
+            IdentityStrategy::Custom(rule) => {
+                rule(checked).map(|key| Identity { key, since: None })
+            }
         }
     }
 }
@@ -78,7 +83,10 @@ fn hash(checked: &CheckedRequest) -> String {
         "reason": request.reason,
         "bypass_steps": request.bypass_steps,
     });
-    Sha256::digest(canonical(&document)).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(canonical(&document))
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -103,7 +111,10 @@ mod tests {
     fn the_hash_is_canonical_and_knows_namespace_and_version() {
         let one = hash(&checked("shop", "1.0.0", r#"{"a":1,"b":2}"#));
         assert_eq!(one.len(), 64);
-        assert!(one.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+        assert!(
+            one.bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        );
         assert_eq!(one, hash(&checked("shop", "1.0.0", r#"{"b":2,"a":1}"#)));
         assert_ne!(one, hash(&checked("depot", "1.0.0", r#"{"a":1,"b":2}"#)));
         assert_ne!(one, hash(&checked("shop", "1.0.1", r#"{"a":1,"b":2}"#)));
@@ -119,7 +130,9 @@ mod tests {
         assert_eq!(hashed.since, Some(Timestamp::from_second(999_940).unwrap()));
         let by_number: CustomIdentity =
             Arc::new(|checked| Some(format!("order-{}", checked.request.context["a"])));
-        let custom = IdentityStrategy::Custom(by_number).of(&request, now).unwrap();
+        let custom = IdentityStrategy::Custom(by_number)
+            .of(&request, now)
+            .unwrap();
         assert_eq!((custom.key.as_str(), custom.since), ("order-1", None));
     }
 }

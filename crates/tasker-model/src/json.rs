@@ -119,7 +119,11 @@ mod tests {
         let b: Value = serde_json::from_str(r#"{"a":"é\n","b":[1,{"x":2,"y":1}]}"#).unwrap();
         assert_eq!(canonical(&a), canonical(&b));
         assert_eq!(canonical(&a), r#"{"a":"é\n","b":[1,{"x":2,"y":1}]}"#);
-        assert_ne!(canonical(&json!([1, 2])), canonical(&json!([2, 1])), "arrays keep their order");
+        assert_ne!(
+            canonical(&json!([1, 2])),
+            canonical(&json!([2, 1])),
+            "arrays keep their order"
+        );
     }
 
     #[test]

@@ -38,7 +38,10 @@ pub enum OnClaim {
 pub fn on_claim(step: DueStep) -> OnClaim {
     match step.state {
         StepState::Pending | StepState::Error => {
-            assert!(step.attempts < step.attempt_limit, "a due step has an attempt left: {step:?}");
+            assert!(
+                step.attempts < step.attempt_limit,
+                "a due step has an attempt left: {step:?}"
+            );
             OnClaim::Run { lost: false }
         }
         StepState::InProgress if step.lost_attempts + 1 >= LOST_ATTEMPTS_MAX => {
@@ -65,7 +68,12 @@ mod tests {
     use super::*;
 
     fn expired(attempts: u32, attempt_limit: u32, lost_attempts: u32) -> OnClaim {
-        on_claim(DueStep { state: StepState::InProgress, attempts, attempt_limit, lost_attempts })
+        on_claim(DueStep {
+            state: StepState::InProgress,
+            attempts,
+            attempt_limit,
+            lost_attempts,
+        })
     }
 
     fn kind(decision: &OnClaim) -> Option<FailureKind> {
@@ -79,7 +87,11 @@ mod tests {
     fn a_lost_worker_costs_an_attempt_and_three_of_them_the_step() {
         assert_eq!(expired(1, 3, 0), OnClaim::Run { lost: true });
         assert_eq!(kind(&expired(3, 3, 0)), Some(FailureKind::Lost));
-        assert_eq!(kind(&expired(1, 1, 0)), Some(FailureKind::Lost), "not retryable");
+        assert_eq!(
+            kind(&expired(1, 1, 0)),
+            Some(FailureKind::Lost),
+            "not retryable"
+        );
         assert_eq!(expired(2, 10, 1), OnClaim::Run { lost: true });
         assert_eq!(kind(&expired(3, 10, 2)), Some(FailureKind::Quarantined));
     }

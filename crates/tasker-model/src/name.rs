@@ -45,10 +45,17 @@ fn checked(what: &'static str, allowed: usize, text: &str) -> Result<Arc<str>, I
     }
     let found = text.chars().count();
     if found > allowed {
-        return Err(InvalidName::TooLong { what, found, allowed });
+        return Err(InvalidName::TooLong {
+            what,
+            found,
+            allowed,
+        });
     }
     if text.chars().any(char::is_control) {
-        return Err(InvalidName::ControlCharacter { what, found: text.to_owned() });
+        return Err(InvalidName::ControlCharacter {
+            what,
+            found: text.to_owned(),
+        });
     }
     Ok(text.into())
 }
@@ -173,7 +180,11 @@ impl Version {
 
     /// A version from its numbers.
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
-        Self { major, minor, patch }
+        Self {
+            major,
+            minor,
+            patch,
+        }
     }
 }
 
@@ -192,7 +203,9 @@ impl fmt::Display for Version {
 impl FromStr for Version {
     type Err = InvalidVersion;
     fn from_str(text: &str) -> Result<Self, InvalidVersion> {
-        let invalid = || InvalidVersion { found: text.to_owned() };
+        let invalid = || InvalidVersion {
+            found: text.to_owned(),
+        };
         if text.len() > Self::MAX_CHARS {
             return Err(invalid());
         }
@@ -202,7 +215,11 @@ impl FromStr for Version {
         });
         let mut next = || numbers.next().flatten().ok_or_else(invalid);
         let version = Self::new(next()?, next()?, next()?);
-        if numbers.next().is_some() { Err(invalid()) } else { Ok(version) }
+        if numbers.next().is_some() {
+            Err(invalid())
+        } else {
+            Ok(version)
+        }
     }
 }
 
@@ -230,23 +247,44 @@ mod tests {
             Namespace::new("a".repeat(65)).unwrap_err().to_string(),
             "namespace has 65 characters; at most 64 are allowed"
         );
-        assert_eq!(Namespace::new("  ").unwrap_err().to_string(), "namespace is blank");
-        assert!(StepName::new("ü".repeat(128)).is_ok(), "characters are counted, not bytes");
+        assert_eq!(
+            Namespace::new("  ").unwrap_err().to_string(),
+            "namespace is blank"
+        );
+        assert!(
+            StepName::new("ü".repeat(128)).is_ok(),
+            "characters are counted, not bytes"
+        );
         assert!(TaskName::new("a\u{1b}[31m").is_err());
         for valid in ["api-v2_handlers", "2024_migrations", " padded "] {
             assert_eq!(Namespace::new(valid).unwrap().as_str(), valid);
         }
-        assert_ne!(Namespace::new("Shop").unwrap(), Namespace::new("shop").unwrap());
+        assert_ne!(
+            Namespace::new("Shop").unwrap(),
+            Namespace::new("shop").unwrap()
+        );
     }
 
     #[test]
     fn versions_are_three_numbers_in_numeric_order() {
-        for text in ["1.0", "v1.0.0", "1.0.0-beta", "1.0.0.0", "", "1..0", "+1.0.0", "1.0.99999999999"] {
+        for text in [
+            "1.0",
+            "v1.0.0",
+            "1.0.0-beta",
+            "1.0.0.0",
+            "",
+            "1..0",
+            "+1.0.0",
+            "1.0.99999999999",
+        ] {
             assert!(text.parse::<Version>().is_err(), "{text}");
         }
         let parse = |text: &str| text.parse::<Version>().unwrap();
         assert!(parse("0.10.0") > parse("0.9.0"));
         assert_eq!(Version::default().to_string(), "0.1.0");
-        assert!("1234567.12345.1234".parse::<Version>().is_err(), "17 characters or more");
+        assert!(
+            "1234567.12345.1234".parse::<Version>().is_err(),
+            "17 characters or more"
+        );
     }
 }

@@ -35,7 +35,10 @@ text_enum! {
 impl FailureKind {
     /// Whether another attempt may be made while attempts are left.
     pub const fn may_retry(self) -> bool {
-        matches!(self, FailureKind::Retryable | FailureKind::TimedOut | FailureKind::Panicked)
+        matches!(
+            self,
+            FailureKind::Retryable | FailureKind::TimedOut | FailureKind::Panicked
+        )
     }
 }
 
@@ -119,7 +122,10 @@ pub fn settle(
     policy: &RetryPolicy,
     chance: f64,
 ) -> Settlement {
-    assert!(attempt <= attempt_limit, "attempt {attempt} is beyond the limit {attempt_limit}");
+    assert!(
+        attempt <= attempt_limit,
+        "attempt {attempt} is beyond the limit {attempt_limit}"
+    );
     match outcome {
         Outcome::Completed { result } => Settlement::Complete { result },
         Outcome::HandedBack => Settlement::HandBack,
@@ -142,15 +148,37 @@ mod tests {
 
     #[test]
     fn attempts_run_out() {
-        assert!(matches!(settled(FailureKind::Retryable, 1, 3), Settlement::Retry { delay_ms: 2_000, .. }));
-        assert!(matches!(settled(FailureKind::TimedOut, 2, 3), Settlement::Retry { delay_ms: 4_000, .. }));
-        assert!(matches!(settled(FailureKind::Panicked, 3, 3), Settlement::Fail { .. }));
+        assert!(matches!(
+            settled(FailureKind::Retryable, 1, 3),
+            Settlement::Retry {
+                delay_ms: 2_000,
+                ..
+            }
+        ));
+        assert!(matches!(
+            settled(FailureKind::TimedOut, 2, 3),
+            Settlement::Retry {
+                delay_ms: 4_000,
+                ..
+            }
+        ));
+        assert!(matches!(
+            settled(FailureKind::Panicked, 3, 3),
+            Settlement::Fail { .. }
+        ));
     }
 
     #[test]
     fn permanent_failures_are_permanent() {
-        for kind in [FailureKind::Permanent, FailureKind::ResultRefused, FailureKind::DeadlineExceeded] {
-            assert!(matches!(settled(kind, 1, 3), Settlement::Fail { .. }), "{kind}");
+        for kind in [
+            FailureKind::Permanent,
+            FailureKind::ResultRefused,
+            FailureKind::DeadlineExceeded,
+        ] {
+            assert!(
+                matches!(settled(kind, 1, 3), Settlement::Fail { .. }),
+                "{kind}"
+            );
         }
     }
 }

@@ -68,9 +68,9 @@ pub fn readiness(step: StepFacts, now: Timestamp) -> Readiness {
             Readiness::Done
         }
         (StepState::Cancelled, _) => Readiness::Cancelled,
-        (StepState::Pending, None) if step.unfinished_parents > 0 => {
-            Readiness::WaitingForParents { unfinished: step.unfinished_parents }
-        }
+        (StepState::Pending, None) if step.unfinished_parents > 0 => Readiness::WaitingForParents {
+            unfinished: step.unfinished_parents,
+        },
         (_, None) => Readiness::Blocked,
         (StepState::InProgress, Some(due)) if due <= now => Readiness::LeaseExpired,
         (StepState::InProgress, Some(lease_until)) => Readiness::Running { lease_until },
@@ -113,11 +113,23 @@ mod tests {
 
     #[test]
     fn a_due_time_in_the_past_means_ready() {
-        assert_eq!(readiness(facts(StepState::Pending, Some(0)), NOW), Readiness::Ready);
-        assert_eq!(readiness(facts(StepState::Error, Some(-1)), NOW), Readiness::Ready);
-        assert_eq!(readiness(facts(StepState::InProgress, Some(0)), NOW), Readiness::LeaseExpired);
+        assert_eq!(
+            readiness(facts(StepState::Pending, Some(0)), NOW),
+            Readiness::Ready
+        );
+        assert_eq!(
+            readiness(facts(StepState::Error, Some(-1)), NOW),
+            Readiness::Ready
+        );
+        assert_eq!(
+            readiness(facts(StepState::InProgress, Some(0)), NOW),
+            Readiness::LeaseExpired
+        );
         let later = Timestamp::from_second(9).unwrap();
-        assert_eq!(readiness(facts(StepState::Error, Some(9)), NOW), Readiness::WaitingUntil(later));
+        assert_eq!(
+            readiness(facts(StepState::Error, Some(9)), NOW),
+            Readiness::WaitingUntil(later)
+        );
         assert_eq!(
             readiness(facts(StepState::InProgress, Some(9)), NOW),
             Readiness::Running { lease_until: later }
@@ -126,13 +138,29 @@ mod tests {
 
     #[test]
     fn without_a_due_time_the_reason_is_named() {
-        let waiting = StepFacts { unfinished_parents: 2, ..facts(StepState::Pending, None) };
-        assert_eq!(readiness(waiting, NOW), Readiness::WaitingForParents { unfinished: 2 });
-        assert_eq!(readiness(facts(StepState::Error, None), NOW), Readiness::Blocked);
-        for done in [StepState::Complete, StepState::ResolvedManually, StepState::Skipped] {
+        let waiting = StepFacts {
+            unfinished_parents: 2,
+            ..facts(StepState::Pending, None)
+        };
+        assert_eq!(
+            readiness(waiting, NOW),
+            Readiness::WaitingForParents { unfinished: 2 }
+        );
+        assert_eq!(
+            readiness(facts(StepState::Error, None), NOW),
+            Readiness::Blocked
+        );
+        for done in [
+            StepState::Complete,
+            StepState::ResolvedManually,
+            StepState::Skipped,
+        ] {
             assert_eq!(readiness(facts(done, None), NOW), Readiness::Done);
         }
-        assert_eq!(readiness(facts(StepState::Cancelled, None), NOW), Readiness::Cancelled);
+        assert_eq!(
+            readiness(facts(StepState::Cancelled, None), NOW),
+            Readiness::Cancelled
+        );
     }
 
     #[test]
@@ -143,7 +171,10 @@ mod tests {
             ..facts(StepState::Error, None)
         };
         assert!(should_be_due(failed(FailureKind::Retryable, 1)));
-        assert!(!should_be_due(failed(FailureKind::Retryable, 3)), "attempts are exhausted");
+        assert!(
+            !should_be_due(failed(FailureKind::Retryable, 3)),
+            "attempts are exhausted"
+        );
         assert!(!should_be_due(failed(FailureKind::Permanent, 1)));
     }
 }

@@ -174,7 +174,9 @@ impl TaskRequest {
         self.check_labels()?;
         self.check_bypass(template)?;
         if !self.context.is_object() {
-            return Err(InvalidRequest::ContextNotAnObject { found: kind(&self.context) });
+            return Err(InvalidRequest::ContextNotAnObject {
+                found: kind(&self.context),
+            });
         }
         // Size first: a schema is not run over a context that is refused anyway.
         within(&encode(&self.context), context_bytes_max)?;
@@ -183,7 +185,11 @@ impl TaskRequest {
         }
         let context = encode(&self.context);
         within(&context, context_bytes_max)?;
-        Ok(CheckedRequest { template: template.clone(), request: self, context })
+        Ok(CheckedRequest {
+            template: template.clone(),
+            request: self,
+            context,
+        })
     }
 
     /// The task handler's name, checked.
@@ -202,7 +208,11 @@ impl TaskRequest {
         for (field, text, allowed) in limited {
             let found = text.chars().count();
             if found > allowed {
-                return Err(InvalidRequest::TooLong { field, found, allowed });
+                return Err(InvalidRequest::TooLong {
+                    field,
+                    found,
+                    allowed,
+                });
             }
         }
         Ok(())
@@ -213,7 +223,10 @@ impl TaskRequest {
             match template.position(step) {
                 None => {
                     let handler = template.full_name();
-                    return Err(InvalidRequest::BypassUnknown { step: step.clone(), handler });
+                    return Err(InvalidRequest::BypassUnknown {
+                        step: step.clone(),
+                        handler,
+                    });
                 }
                 Some(position) if !template.step(position).skippable => {
                     return Err(InvalidRequest::BypassNotSkippable { step: step.clone() });
@@ -232,7 +245,10 @@ fn encode(context: &Value) -> Json {
 fn within(context: &Json, allowed_bytes: usize) -> Result<(), InvalidRequest> {
     let found_bytes = context.len_bytes();
     if found_bytes > allowed_bytes {
-        return Err(InvalidRequest::ContextTooLarge { found_bytes, allowed_bytes });
+        return Err(InvalidRequest::ContextTooLarge {
+            found_bytes,
+            allowed_bytes,
+        });
     }
     Ok(())
 }
@@ -274,22 +290,31 @@ mod tests {
 
     #[test]
     fn defaults_persist_with_the_context() {
-        let checked =
-            TaskRequest::new("order").context(json!({"id": 1})).check(&template(), 1_000).unwrap();
+        let checked = TaskRequest::new("order")
+            .context(json!({"id": 1}))
+            .check(&template(), 1_000)
+            .unwrap();
         assert_eq!(checked.context.as_str(), r#"{"id":1,"gift":false}"#);
     }
 
     #[test]
     fn bad_requests_say_what_is_wrong() {
         let request = || TaskRequest::new("order").context(json!({"id": 1}));
-        assert!(refusal(request().context(json!([1]))).contains("an array; it must be a JSON object"));
+        assert!(
+            refusal(request().context(json!([1]))).contains("an array; it must be a JSON object")
+        );
         assert!(refusal(request().context(json!({}))).contains("\"id\" is a required property"));
         let long = json!({"id": 1, "text": "x".repeat(2_000)});
-        assert!(refusal(request().context(long)).contains("bytes of JSON; at most 1000 are allowed"));
+        assert!(
+            refusal(request().context(long)).contains("bytes of JSON; at most 1000 are allowed")
+        );
         let mut labelled = request();
         labelled.reason = "x".repeat(129);
         assert!(refusal(labelled).contains("`reason` has 129 characters; at most 128"));
-        for (step, part) in [("nap", "not a step of shop.order@1.0.0"), ("charge", "not skippable")] {
+        for (step, part) in [
+            ("nap", "not a step of shop.order@1.0.0"),
+            ("charge", "not skippable"),
+        ] {
             let mut bypassing = request();
             bypassing.bypass_steps = vec![step.to_owned()];
             assert!(refusal(bypassing).contains(part), "{step}");
@@ -300,8 +325,17 @@ mod tests {
     fn a_request_reads_from_json_with_defaults() {
         let request: TaskRequest =
             serde_json::from_value(json!({"name": "order", "context": {"id": 1}})).unwrap();
-        assert_eq!((request.namespace.as_str(), request.reason.as_str()), ("default", "unknown"));
-        let unknown = serde_json::from_value::<TaskRequest>(json!({"name": "a", "context": {}, "x": 1}));
-        assert!(unknown.unwrap_err().to_string().contains("unknown field `x`"));
+        assert_eq!(
+            (request.namespace.as_str(), request.reason.as_str()),
+            ("default", "unknown")
+        );
+        let unknown =
+            serde_json::from_value::<TaskRequest>(json!({"name": "a", "context": {}, "x": 1}));
+        assert!(
+            unknown
+                .unwrap_err()
+                .to_string()
+                .contains("unknown field `x`")
+        );
     }
 }

@@ -38,7 +38,11 @@ pub enum Backoff {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Backoff::Exponential { base_ms: 1_000, cap_ms: 30_000, jitter: 0.1 }
+        Backoff::Exponential {
+            base_ms: 1_000,
+            cap_ms: 30_000,
+            jitter: 0.1,
+        }
     }
 }
 
@@ -98,7 +102,12 @@ impl RetryPolicy {
         let jitter = match &self.backoff {
             Backoff::Fixed { .. } => 0.0,
             Backoff::Exponential { jitter, .. } => *jitter,
-            Backoff::Table { delays_ms, multiplier, jitter, .. } => {
+            Backoff::Table {
+                delays_ms,
+                multiplier,
+                jitter,
+                ..
+            } => {
                 if delays_ms.is_empty() {
                     return Err(InvalidRetryPolicy::EmptyTable);
                 }
@@ -108,7 +117,11 @@ impl RetryPolicy {
                 *jitter
             }
         };
-        if (0.0..=1.0).contains(&jitter) { Ok(()) } else { Err(InvalidRetryPolicy::Jitter(jitter)) }
+        if (0.0..=1.0).contains(&jitter) {
+            Ok(())
+        } else {
+            Err(InvalidRetryPolicy::Jitter(jitter))
+        }
     }
 
     /// The delay after failed attempt `attempt` (from 1), in milliseconds.
@@ -127,11 +140,20 @@ impl Backoff {
     fn delay_ms(&self, attempt: u32, chance: f64) -> u64 {
         match self {
             Backoff::Fixed { delay_ms } => *delay_ms,
-            Backoff::Exponential { base_ms, cap_ms, jitter } => {
+            Backoff::Exponential {
+                base_ms,
+                cap_ms,
+                jitter,
+            } => {
                 let factor = 1_u64.checked_shl(attempt).unwrap_or(u64::MAX);
                 spread(base_ms.saturating_mul(factor).min(*cap_ms), *jitter, chance).min(*cap_ms)
             }
-            Backoff::Table { delays_ms, multiplier, cap_ms, jitter } => {
+            Backoff::Table {
+                delays_ms,
+                multiplier,
+                cap_ms,
+                jitter,
+            } => {
                 let listed = delays_ms.get(attempt as usize - 1).copied();
                 let delay = listed.unwrap_or_else(|| {
                     let seconds = f64::from(attempt).powf(*multiplier).trunc();
@@ -148,7 +170,11 @@ fn spread(delay_ms: u64, jitter: f64, chance: f64) -> u64 {
 }
 
 /// Rounds; casts from floats saturate, and every value here is positive.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates as meant")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "saturates as meant"
+)]
 fn whole_ms(value: f64) -> u64 {
     value.round() as u64
 }
@@ -158,8 +184,15 @@ mod tests {
     use super::*;
 
     fn exponential() -> RetryPolicy {
-        let backoff = Backoff::Exponential { base_ms: 1_000, cap_ms: 30_000, jitter: 0.0 };
-        RetryPolicy { backoff, ..RetryPolicy::default() }
+        let backoff = Backoff::Exponential {
+            base_ms: 1_000,
+            cap_ms: 30_000,
+            jitter: 0.0,
+        };
+        RetryPolicy {
+            backoff,
+            ..RetryPolicy::default()
+        }
     }
 
     #[test]
@@ -167,7 +200,9 @@ mod tests {
         let delays = [1, 2, 3, 4, 5, 6, 63, 64, 100].map(|n| exponential().delay_ms(n, None, 0.5));
         assert_eq!(
             delays,
-            [2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000, 30_000, 30_000]
+            [
+                2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000, 30_000, 30_000
+            ]
         );
     }
 
@@ -206,10 +241,16 @@ mod tests {
 
     #[test]
     fn not_retryable_means_one_attempt() {
-        let policy = RetryPolicy { retryable: false, ..RetryPolicy::default() };
+        let policy = RetryPolicy {
+            retryable: false,
+            ..RetryPolicy::default()
+        };
         assert_eq!(policy.attempt_limit(), 1);
         assert_eq!(policy.check(), Ok(()));
-        let none = RetryPolicy { limit: 0, ..RetryPolicy::default() };
+        let none = RetryPolicy {
+            limit: 0,
+            ..RetryPolicy::default()
+        };
         assert_eq!(none.check(), Err(InvalidRetryPolicy::NoAttempt));
     }
 }

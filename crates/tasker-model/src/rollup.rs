@@ -53,7 +53,10 @@ pub fn rollup(tally: StepTally) -> Option<TaskEvent> {
     } else if tally.failed > 0 {
         Some(TaskEvent::Fail)
     } else {
-        assert!(tally.cancelled > 0, "steps wait, but for nothing: {tally:?}");
+        assert!(
+            tally.cancelled > 0,
+            "steps wait, but for nothing: {tally:?}"
+        );
         Some(TaskEvent::Cancel)
     }
 }
@@ -147,15 +150,30 @@ impl ExecutionContext {
         });
         let waiting = count(&|step| matches!(readiness(*step, now), Readiness::WaitingUntil(_)));
         let (execution_status, recommended_action) = if ready > 0 {
-            (ExecutionStatus::HasReadySteps, RecommendedAction::ExecuteReadySteps)
+            (
+                ExecutionStatus::HasReadySteps,
+                RecommendedAction::ExecuteReadySteps,
+            )
         } else if in_progress > 0 {
-            (ExecutionStatus::Processing, RecommendedAction::WaitForCompletion)
+            (
+                ExecutionStatus::Processing,
+                RecommendedAction::WaitForCompletion,
+            )
         } else if blocked > 0 && waiting == 0 {
-            (ExecutionStatus::BlockedByFailures, RecommendedAction::HandleFailures)
+            (
+                ExecutionStatus::BlockedByFailures,
+                RecommendedAction::HandleFailures,
+            )
         } else if completed == total && total > 0 {
-            (ExecutionStatus::AllComplete, RecommendedAction::FinalizeTask)
+            (
+                ExecutionStatus::AllComplete,
+                RecommendedAction::FinalizeTask,
+            )
         } else {
-            (ExecutionStatus::WaitingForDependencies, RecommendedAction::WaitForDependencies)
+            (
+                ExecutionStatus::WaitingForDependencies,
+                RecommendedAction::WaitForDependencies,
+            )
         };
         let health_status = if failed == 0 {
             HealthStatus::Healthy
@@ -237,7 +255,11 @@ mod tests {
         ];
         for (steps, status, health) in cases {
             let found = context(steps);
-            assert_eq!((found.execution_status, found.health_status), (*status, *health), "{steps:?}");
+            assert_eq!(
+                (found.execution_status, found.health_status),
+                (*status, *health),
+                "{steps:?}"
+            );
         }
     }
 
@@ -253,7 +275,9 @@ mod tests {
     #[test]
     fn a_task_is_final_when_nothing_is_open() {
         let rolled = |steps: &[(StepState, Option<i64>, u32)]| {
-            rollup(StepTally::of(steps.iter().map(|(s, d, p)| step(*s, *d, *p))))
+            rollup(StepTally::of(
+                steps.iter().map(|(s, d, p)| step(*s, *d, *p)),
+            ))
         };
         assert_eq!(rolled(&[DONE, READY]), None);
         assert_eq!(rolled(&[EXHAUSTED, BACKOFF]), None);

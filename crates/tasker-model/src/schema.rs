@@ -37,7 +37,11 @@ pub struct ContextProblem {
 
 impl fmt::Display for ContextProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = if self.path.is_empty() { "/" } else { &self.path };
+        let path = if self.path.is_empty() {
+            "/"
+        } else {
+            &self.path
+        };
         write!(f, "{path}: {}", self.problem)
     }
 }
@@ -53,8 +57,11 @@ pub struct InvalidContext {
 }
 
 fn list(problems: &[ContextProblem], found: usize) -> String {
-    let mut text =
-        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let mut text = problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
     if found > problems.len() {
         text += &format!("; and {} more", found - problems.len());
     }
@@ -73,7 +80,10 @@ impl ContextSchema {
     pub fn compile(source: Value) -> Result<ContextSchema, InvalidSchema> {
         let invalid = |path: String, problem: String| InvalidSchema { path, problem };
         if let Err(error) = jsonschema::meta::validate(&source) {
-            return Err(invalid(error.instance_path().to_string(), error.to_string()));
+            return Err(invalid(
+                error.instance_path().to_string(),
+                error.to_string(),
+            ));
         }
         let validator = jsonschema::validator_for(&source)
             .map_err(|error| invalid(error.schema_path().to_string(), error.to_string()))?;
@@ -91,12 +101,19 @@ impl ContextSchema {
                 let path = error.instance_path().to_string();
                 let shown = !self.is_secret(&path)
                     && error.instance().to_string().len() <= VALUE_SHOWN_BYTES_MAX;
-                let problem =
-                    if shown { error.to_string() } else { error.masked_with("the value").to_string() };
+                let problem = if shown {
+                    error.to_string()
+                } else {
+                    error.masked_with("the value").to_string()
+                };
                 problems.push(ContextProblem { path, problem });
             }
         }
-        if found == 0 { Ok(()) } else { Err(InvalidContext { problems, found }) }
+        if found == 0 {
+            Ok(())
+        } else {
+            Err(InvalidContext { problems, found })
+        }
     }
 
     fn fill(&self, schema: &Value, value: &mut Value, depth: usize) {
@@ -106,12 +123,18 @@ impl ContextSchema {
         if let Some(target) = self.referenced(schema) {
             self.fill(target, value, depth + 1);
         }
-        for part in schema.get("allOf").and_then(Value::as_array).into_iter().flatten() {
+        for part in schema
+            .get("allOf")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             self.fill(part, value, depth + 1);
         }
-        if let (Some(properties), Value::Object(members)) =
-            (schema.get("properties").and_then(Value::as_object), &mut *value)
-        {
+        if let (Some(properties), Value::Object(members)) = (
+            schema.get("properties").and_then(Value::as_object),
+            &mut *value,
+        ) {
             for (name, property) in properties {
                 if !members.contains_key(name)
                     && let Some(default) = self.default_of(property)
@@ -131,12 +154,15 @@ impl ContextSchema {
     }
 
     fn default_of<'a>(&'a self, property: &'a Value) -> Option<&'a Value> {
-        property.get("default").or_else(|| self.referenced(property)?.get("default"))
+        property
+            .get("default")
+            .or_else(|| self.referenced(property)?.get("default"))
     }
 
     /// The schema behind a `$ref` within this document; others are the validator's business.
     fn referenced(&self, schema: &Value) -> Option<&Value> {
-        self.source.pointer(schema.get("$ref")?.as_str()?.strip_prefix('#')?)
+        self.source
+            .pointer(schema.get("$ref")?.as_str()?.strip_prefix('#')?)
     }
 
     /// Whether a place in the context lies at or below a member that is marked `x-secret`.
@@ -165,7 +191,9 @@ fn contains_secret(schema: &Value, depth: usize) -> bool {
         && match schema {
             Value::Object(members) => {
                 members.get("x-secret") == Some(&Value::Bool(true))
-                    || members.values().any(|member| contains_secret(member, depth + 1))
+                    || members
+                        .values()
+                        .any(|member| contains_secret(member, depth + 1))
             }
             Value::Array(items) => items.iter().any(|item| contains_secret(item, depth + 1)),
             _ => false,
@@ -210,20 +238,35 @@ mod tests {
 
     #[test]
     fn every_problem_is_reported_with_its_path() {
-        let mut context = json!({"order_id": "7", "lines": [{"quantity": "many"}], "priority": "x"});
+        let mut context =
+            json!({"order_id": "7", "lines": [{"quantity": "many"}], "priority": "x"});
         let error = order_schema().apply(&mut context).unwrap_err();
         let paths: Vec<_> = error.problems.iter().map(|p| p.path.as_str()).collect();
         assert_eq!(error.found, 3);
-        assert!(paths.contains(&"/order_id") && paths.contains(&"/lines/0/quantity"), "{paths:?}");
-        assert!(error.to_string().contains("/order_id: \"7\" is not of type \"integer\""), "{error}");
+        assert!(
+            paths.contains(&"/order_id") && paths.contains(&"/lines/0/quantity"),
+            "{paths:?}"
+        );
+        assert!(
+            error
+                .to_string()
+                .contains("/order_id: \"7\" is not of type \"integer\""),
+            "{error}"
+        );
     }
 
     #[test]
     fn secret_and_long_values_are_not_repeated() {
         let mut context = json!({"order_id": 1, "card": {"token": 424_242}, "note": vec!["y"; 40]});
         let text = order_schema().apply(&mut context).unwrap_err().to_string();
-        assert!(!text.contains("424242") && !text.contains("\"y\",\"y\""), "{text}");
-        assert!(text.contains("/card/token: the value is not of type \"string\""), "{text}");
+        assert!(
+            !text.contains("424242") && !text.contains("\"y\",\"y\""),
+            "{text}"
+        );
+        assert!(
+            text.contains("/card/token: the value is not of type \"string\""),
+            "{text}"
+        );
     }
 
     #[test]
@@ -239,7 +282,8 @@ mod tests {
 
     #[test]
     fn a_wrong_schema_names_the_place() {
-        let error = ContextSchema::compile(json!({"properties": {"a": {"type": "int"}}})).unwrap_err();
+        let error =
+            ContextSchema::compile(json!({"properties": {"a": {"type": "int"}}})).unwrap_err();
         assert!(error.to_string().contains("/properties/a/type"), "{error}");
     }
 }

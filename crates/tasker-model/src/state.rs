@@ -33,5 +33,9 @@ pub struct IllegalMove {
 }
 
 fn list(possible: &[&'static str]) -> String {
-    if possible.is_empty() { "do nothing more".to_owned() } else { possible.join(", ") }
+    if possible.is_empty() {
+        "do nothing more".to_owned()
+    } else {
+        possible.join(", ")
+    }
 }

@@ -68,7 +68,9 @@ impl StepState {
     /// The table: one line per legal move, nothing else.
     fn next(self, event: StepEvent) -> Option<StepState> {
         use StepEvent as On;
-        use StepState::{Cancelled, Complete, Error, InProgress, Pending, ResolvedManually, Skipped};
+        use StepState::{
+            Cancelled, Complete, Error, InProgress, Pending, ResolvedManually, Skipped,
+        };
         Some(match (self, event) {
             (Pending, On::Claim) => InProgress,
             (Pending, On::Reject) => Error,
@@ -87,7 +89,10 @@ impl StepState {
 
     /// Whether dependents may start: complete, resolved manually or skipped.
     pub const fn is_done(self) -> bool {
-        matches!(self, StepState::Complete | StepState::ResolvedManually | StepState::Skipped)
+        matches!(
+            self,
+            StepState::Complete | StepState::ResolvedManually | StepState::Skipped
+        )
     }
 
     /// The word shown by the library and accepted by filters (spec 16, status mapping).
@@ -111,7 +116,10 @@ mod tests {
     /// The specification's own table (02 §3), with its intended additions: skipped, and
     /// `in_progress → pending` for a lost lease.
     const SPEC: &[(StepState, &[StepState])] = &[
-        (Pending, &[InProgress, Error, Cancelled, ResolvedManually, Skipped]),
+        (
+            Pending,
+            &[InProgress, Error, Cancelled, ResolvedManually, Skipped],
+        ),
         (InProgress, &[Pending, Complete, Error, Cancelled]),
         (Error, &[Pending, ResolvedManually]),
         (Complete, &[]),
@@ -124,8 +132,10 @@ mod tests {
     fn all_pairs_agree_with_the_specification() {
         for &from in StepState::ALL {
             let allowed = SPEC.iter().find(|(state, _)| *state == from).unwrap().1;
-            let mut reached: Vec<_> =
-                StepEvent::ALL.iter().filter_map(|&event| from.after(event).ok()).collect();
+            let mut reached: Vec<_> = StepEvent::ALL
+                .iter()
+                .filter_map(|&event| from.after(event).ok())
+                .collect();
             reached.sort_unstable();
             let mut allowed = allowed.to_vec();
             allowed.sort_unstable();

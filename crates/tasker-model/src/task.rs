@@ -100,12 +100,19 @@ impl TaskState {
         if let Ok(state) = word.parse() {
             return Ok(vec![state]);
         }
-        let states: Vec<_> =
-            TaskState::ALL.iter().copied().filter(|state| state.status() == word).collect();
+        let states: Vec<_> = TaskState::ALL
+            .iter()
+            .copied()
+            .filter(|state| state.status() == word)
+            .collect();
         if states.is_empty() {
             let mut allowed: Vec<_> = TaskState::ALL.iter().map(|state| state.as_str()).collect();
             allowed.extend(["running", "completed", "failed"]);
-            return Err(UnknownWord { what: "task state", found: word.to_owned(), allowed });
+            return Err(UnknownWord {
+                what: "task state",
+                found: word.to_owned(),
+                allowed,
+            });
         }
         Ok(states)
     }
@@ -130,8 +137,10 @@ mod tests {
     fn all_pairs_agree_with_the_specification() {
         for &from in TaskState::ALL {
             let allowed = SPEC.iter().find(|(state, _)| *state == from).unwrap().1;
-            let mut reached: Vec<_> =
-                TaskEvent::ALL.iter().filter_map(|&event| from.after(event).ok()).collect();
+            let mut reached: Vec<_> = TaskEvent::ALL
+                .iter()
+                .filter_map(|&event| from.after(event).ok())
+                .collect();
             reached.sort_unstable();
             let mut allowed = allowed.to_vec();
             allowed.sort_unstable();
@@ -142,7 +151,10 @@ mod tests {
     #[test]
     fn filters_take_either_vocabulary() {
         assert_eq!(TaskState::matching("failed").unwrap(), [Error]);
-        assert_eq!(TaskState::matching("completed").unwrap(), [Complete, ResolvedManually]);
+        assert_eq!(
+            TaskState::matching("completed").unwrap(),
+            [Complete, ResolvedManually]
+        );
         assert_eq!(TaskState::matching("in_progress").unwrap(), [InProgress]);
         let unknown = TaskState::matching("done").unwrap_err().to_string();
         assert!(unknown.contains("unknown task state `done`") && unknown.contains("failed"));

@@ -173,19 +173,38 @@ impl TaskTemplate {
     pub fn new(source: TemplateSource) -> Result<TaskTemplate, InvalidTemplate> {
         let mut problems = limits(&source);
         let dag = Dag::new(source.steps.iter().map(|step| {
-            (step.name.as_str(), step.depends_on_steps.iter().map(String::as_str))
+            (
+                step.name.as_str(),
+                step.depends_on_steps.iter().map(String::as_str),
+            )
         }));
-        let schema = source.schema.clone().map(ContextSchema::compile).transpose();
+        let schema = source
+            .schema
+            .clone()
+            .map(ContextSchema::compile)
+            .transpose();
         match (dag, schema, problems.is_empty()) {
             (Ok(dag), Ok(schema), true) => {
                 let hash = content_hash(&source);
-                let positions = (0..).zip(&source.steps).map(|(p, s)| (s.name.clone(), p)).collect();
-                Ok(TaskTemplate(Arc::new(Checked { source, dag, positions, schema, hash })))
+                let positions = (0..)
+                    .zip(&source.steps)
+                    .map(|(p, s)| (s.name.clone(), p))
+                    .collect();
+                Ok(TaskTemplate(Arc::new(Checked {
+                    source,
+                    dag,
+                    positions,
+                    schema,
+                    hash,
+                })))
             }
             (dag, schema, _) => {
                 problems.extend(dag.err().into_iter().flatten().map(TemplateProblem::Dag));
                 problems.extend(schema.err().map(TemplateProblem::Schema));
-                Err(InvalidTemplate { full_name: full_name(&source), problems })
+                Err(InvalidTemplate {
+                    full_name: full_name(&source),
+                    problems,
+                })
             }
         }
     }
@@ -243,14 +262,21 @@ fn limits(source: &TemplateSource) -> Vec<TemplateProblem> {
         _ => {}
     }
     if source.deadline_ms == Some(0) {
-        problems.push(TemplateProblem::ZeroLimit { whose: "the task".to_owned() });
+        problems.push(TemplateProblem::ZeroLimit {
+            whose: "the task".to_owned(),
+        });
     }
     for step in &source.steps {
         if let Err(problem) = step.retry.check() {
-            problems.push(TemplateProblem::Retry { step: step.name.clone(), problem });
+            problems.push(TemplateProblem::Retry {
+                step: step.name.clone(),
+                problem,
+            });
         }
         if step.timeout_ms == Some(0) {
-            problems.push(TemplateProblem::ZeroLimit { whose: format!("step `{}`", step.name) });
+            problems.push(TemplateProblem::ZeroLimit {
+                whose: format!("step `{}`", step.name),
+            });
         }
     }
     problems
@@ -285,7 +311,12 @@ mod tests {
         ] {
             assert!(text.contains(part), "`{part}` in: {text}");
         }
-        assert!(TaskTemplate::new(source(json!([]))).unwrap_err().to_string().contains("no steps"));
+        assert!(
+            TaskTemplate::new(source(json!([])))
+                .unwrap_err()
+                .to_string()
+                .contains("no steps")
+        );
     }
 
     #[test]
@@ -299,6 +330,10 @@ mod tests {
         assert_eq!(one.hash().to_string().len(), 64);
         let stored = serde_json::to_string(one.source()).unwrap();
         let read: TemplateSource = serde_json::from_str(&stored).unwrap();
-        assert_eq!(TaskTemplate::new(read).unwrap().hash(), one.hash(), "survives the store");
+        assert_eq!(
+            TaskTemplate::new(read).unwrap().hash(),
+            one.hash(),
+            "survives the store"
+        );
     }
 }

@@ -122,8 +122,15 @@ impl Transition {
                 None => "completed successfully".to_owned(),
             },
             StepState::Error => {
-                let message = self.failure.as_ref().map_or("Unknown error", |f| f.message.as_str());
-                let scheduled = if self.retry_at.is_some() { " (retry scheduled)" } else { "" };
+                let message = self
+                    .failure
+                    .as_ref()
+                    .map_or("Unknown error", |f| f.message.as_str());
+                let scheduled = if self.retry_at.is_some() {
+                    " (retry scheduled)"
+                } else {
+                    ""
+                };
                 format!("failed: {message}{scheduled}")
             }
             StepState::Cancelled => {
@@ -135,7 +142,10 @@ impl Transition {
                 format!("cancelled due to {cause}")
             }
             StepState::ResolvedManually => {
-                format!("manually resolved by {}", self.actor.as_deref().unwrap_or("unknown"))
+                format!(
+                    "manually resolved by {}",
+                    self.actor.as_deref().unwrap_or("unknown")
+                )
             }
             StepState::Skipped => match self.reason {
                 Some(Reason::Bypassed) => "skipped: bypassed by the request".to_owned(),
@@ -154,7 +164,11 @@ mod tests {
         Transition {
             task_id: TaskId::from_uuid(uuid::Uuid::nil()),
             sequence: 1,
-            change: Change::Step { position: 0, from: None, to },
+            change: Change::Step {
+                position: 0,
+                from: None,
+                to,
+            },
             at: Timestamp::UNIX_EPOCH,
             attempt: None,
             worker: None,
@@ -170,7 +184,11 @@ mod tests {
     fn descriptions_follow_the_specification() {
         let pending = step(StepState::Pending);
         assert_eq!(pending.description(), "initialised and ready");
-        let retried = Transition { attempt: Some(2), reason: Some(Reason::Retry), ..pending };
+        let retried = Transition {
+            attempt: Some(2),
+            reason: Some(Reason::Retry),
+            ..pending
+        };
         assert_eq!(retried.description(), "retry attempt #2");
         let failed = step(StepState::Error);
         assert_eq!(failed.description(), "failed: Unknown error");
@@ -180,8 +198,14 @@ mod tests {
             ..failed
         };
         assert_eq!(retried.description(), "failed: no route (retry scheduled)");
-        let timed = Transition { duration_ms: Some(1_234.0), ..step(StepState::Complete) };
+        let timed = Transition {
+            duration_ms: Some(1_234.0),
+            ..step(StepState::Complete)
+        };
         assert_eq!(timed.description(), "completed successfully in 1.23 s");
-        assert_eq!(step(StepState::Cancelled).description(), "cancelled due to manual cancellation");
+        assert_eq!(
+            step(StepState::Cancelled).description(),
+            "cancelled due to manual cancellation"
+        );
     }
 }

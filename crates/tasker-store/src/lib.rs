@@ -1,1 +1,46 @@
-//! Placeholder while dependencies build.
+//! What Tasker remembers: tasks, steps, and the record of every change.
+//!
+//! [`Store`] speaks whole transactions, not tables: create, claim, complete, and the few verbs
+//! around them. What concerns one step alone arrives here decided by `tasker-model`; what
+//! depends on siblings (children becoming ready, a task becoming final) is counted inside the
+//! transaction, because two siblings may finish at once in two processes.
+//!
+//! Start with [`store`] for the verbs and what each guarantees; [`sqlite`] is the embedded store.
+
+pub mod clock;
+pub mod error;
+pub mod store;
+pub mod record;
+pub mod audit;
+pub mod sqlite;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use error::StoreError;
+pub use store::Store;
+
+use std::sync::Arc;
+
+/// Opens the store that a URL names: `sqlite:PATH`, or `sqlite::memory:` for one that lives and
+/// dies with the process.
+///
+/// Creates the file and brings an older one up to date; refuses one of a newer version.
+pub fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
+    match url.split_once(':') {
+        Some(("sqlite", ":memory:")) => Ok(Arc::new(sqlite::SqliteStore::in_memory(clock)?)),
+        Some(("sqlite", path)) if !path.is_empty() => {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            Ok(Arc::new(sqlite::SqliteStore::open(path, clock)?))
+        }
+        _ => Err(StoreError::BadUrl {
+            url: without_password(url),
+        }),
+    }
+}
+
+/// A URL as it may be shown: whatever stands before an `@` is left out.
+fn without_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}…{}", &url[..scheme + 3], &url[at..]),
+        _ => url.to_owned(),
+    }
+}

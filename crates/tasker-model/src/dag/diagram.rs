@@ -26,7 +26,10 @@ pub fn mermaid(dag: &Dag, nodes: &[Node<'_>]) -> String {
         let node = nodes[step as usize];
         let name = escape(node.name);
         match node.state {
-            Some(state) => line(&mut out, &format!("    s{step}[\"{name}<br/>{state}\"]:::{state}")),
+            Some(state) => line(
+                &mut out,
+                &format!("    s{step}[\"{name}<br/>{state}\"]:::{state}"),
+            ),
             None => line(&mut out, &format!("    s{step}[\"{name}\"]")),
         }
     }
@@ -47,7 +50,10 @@ fn line(out: &mut String, text: &str) {
 }
 
 fn escape(name: &str) -> String {
-    name.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
+    name.replace('&', "&amp;")
+        .replace('"', "&quot;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 const fn style(state: StepState) -> &'static str {
@@ -102,14 +108,24 @@ fn listed(dag: &Dag, nodes: &[Node<'_>]) -> String {
     let mut out = String::new();
     for &step in dag.order() {
         let parents = dag.parents(step);
-        let mut after: Vec<&str> =
-            parents.iter().take(PARENTS_SHOWN).map(|p| nodes[*p as usize].name).collect();
+        let mut after: Vec<&str> = parents
+            .iter()
+            .take(PARENTS_SHOWN)
+            .map(|p| nodes[*p as usize].name)
+            .collect();
         let more = format!("{} more", parents.len().saturating_sub(PARENTS_SHOWN));
         if parents.len() > PARENTS_SHOWN {
             after.push(&more);
         }
-        let after = if after.is_empty() { String::new() } else { format!("  ← {}", after.join(", ")) };
-        line(&mut out, &format!("{}{after}", label(&nodes[step as usize])));
+        let after = if after.is_empty() {
+            String::new()
+        } else {
+            format!("  ← {}", after.join(", "))
+        };
+        line(
+            &mut out,
+            &format!("{}{after}", label(&nodes[step as usize])),
+        );
     }
     out
 }
@@ -122,7 +138,11 @@ fn drawn(dag: &Dag, nodes: &[Node<'_>]) -> Option<String> {
         let mut arriving: Vec<usize> = dag
             .parents(step)
             .iter()
-            .filter_map(|parent| lanes.iter().position(|lane| lane.is_some_and(|l| l.0 == *parent)))
+            .filter_map(|parent| {
+                lanes
+                    .iter()
+                    .position(|lane| lane.is_some_and(|l| l.0 == *parent))
+            })
             .collect();
         arriving.sort_unstable();
         let place = place_of(step, dag, &arriving, &mut lanes);
@@ -147,7 +167,10 @@ fn place_of(
     if let Some(&lane) = arriving.iter().find(|lane| ends_here(**lane)) {
         return lane;
     }
-    debug_assert!(arriving.len() == dag.parents(step).len(), "parents are drawn before children");
+    debug_assert!(
+        arriving.len() == dag.parents(step).len(),
+        "parents are drawn before children"
+    );
     if let Some(free) = lanes.iter().position(Option::is_none) {
         return free;
     }
@@ -156,8 +179,18 @@ fn place_of(
 }
 
 fn row(lanes: &[Option<(Position, usize)>], place: usize, arriving: &[usize]) -> String {
-    let first = arriving.iter().copied().chain([place]).min().unwrap_or(place);
-    let last = arriving.iter().copied().chain([place]).max().unwrap_or(place);
+    let first = arriving
+        .iter()
+        .copied()
+        .chain([place])
+        .min()
+        .unwrap_or(place);
+    let last = arriving
+        .iter()
+        .copied()
+        .chain([place])
+        .max()
+        .unwrap_or(place);
     let mut row = String::new();
     for (lane, carried) in lanes.iter().enumerate() {
         let inside = first < lane && lane < last;
@@ -182,7 +215,11 @@ fn row(lanes: &[Option<(Position, usize)>], place: usize, arriving: &[usize]) ->
             }
         };
         row.push(mark);
-        row.push(if first <= lane && lane < last { '─' } else { ' ' });
+        row.push(if first <= lane && lane < last {
+            '─'
+        } else {
+            ' '
+        });
     }
     row
 }
@@ -211,15 +248,27 @@ fn advance(
 mod tests {
     use super::*;
 
-    const DIAMOND: &[(&str, &[&str])] =
-        &[("start", &[]), ("left", &["start"]), ("right", &["start"]), ("merge", &["left", "right"])];
+    const DIAMOND: &[(&str, &[&str])] = &[
+        ("start", &[]),
+        ("left", &["start"]),
+        ("right", &["start"]),
+        ("merge", &["left", "right"]),
+    ];
 
     fn diamond() -> Dag {
-        Dag::new(DIAMOND.iter().map(|(name, deps)| (*name, deps.iter().copied()))).unwrap()
+        Dag::new(
+            DIAMOND
+                .iter()
+                .map(|(name, deps)| (*name, deps.iter().copied())),
+        )
+        .unwrap()
     }
 
     fn nodes(state: Option<StepState>) -> Vec<Node<'static>> {
-        DIAMOND.iter().map(|(name, _)| Node { name, state }).collect()
+        DIAMOND
+            .iter()
+            .map(|(name, _)| Node { name, state })
+            .collect()
     }
 
     #[test]
@@ -246,19 +295,34 @@ mod tests {
     fn a_graph_too_wide_for_a_terminal_is_listed() {
         let leaves: Vec<String> = (0..40).map(|n| format!("leaf_{n}")).collect();
         let all: Vec<&str> = leaves.iter().map(String::as_str).collect();
-        let steps = all.iter().map(|name| (*name, Vec::new())).chain([("sum", all.clone())]);
+        let steps = all
+            .iter()
+            .map(|name| (*name, Vec::new()))
+            .chain([("sum", all.clone())]);
         let dag = Dag::new(steps).unwrap();
-        let nodes: Vec<_> =
-            all.iter().chain(&["sum"]).map(|name| Node { name, state: None }).collect();
+        let nodes: Vec<_> = all
+            .iter()
+            .chain(&["sum"])
+            .map(|name| Node { name, state: None })
+            .collect();
         let listed = text(&dag, &nodes);
         assert!(listed.starts_with("leaf_0\nleaf_1\n"));
-        assert!(listed.ends_with("sum  ← leaf_0, leaf_1, leaf_2, leaf_3, 36 more\n"), "{listed}");
+        assert!(
+            listed.ends_with("sum  ← leaf_0, leaf_1, leaf_2, leaf_3, 36 more\n"),
+            "{listed}"
+        );
     }
 
     #[test]
     fn names_cannot_break_out_of_a_label() {
         let dag = Dag::new([("a\"]; click", [])]).unwrap();
-        let drawn = mermaid(&dag, &[Node { name: "a\"]; click", state: None }]);
+        let drawn = mermaid(
+            &dag,
+            &[Node {
+                name: "a\"]; click",
+                state: None,
+            }],
+        );
         assert!(drawn.contains("s0[\"a&quot;]; click\"]"));
     }
 }

@@ -1,0 +1,2 @@
+-- claim.context
+SELECT context FROM requests WHERE task_no = ?1

@@ -1,0 +1,2 @@
+-- claim.next_deadline
+SELECT min(deadline_at) FROM tasks WHERE deadline_at IS NOT NULL

@@ -1,0 +1,12 @@
+-- query.tasks
+-- Newest first, from the end of the table; filters on the handler are checked row by row.
+SELECT t.task_id, p.namespace, p.name, p.version, t.state, t.total_steps, t.done_steps,
+       t.open_steps, t.failed_steps, t.cancelled_steps, t.created_at, t.finished_at, t.task_no
+FROM tasks t
+JOIN templates p USING (template_id)
+WHERE t.task_no < ?1
+  AND (?2 IS NULL OR t.state = ?2)
+  AND (?3 IS NULL OR p.namespace = ?3)
+  AND (?4 IS NULL OR p.name = ?4)
+ORDER BY t.task_no DESC
+LIMIT ?5

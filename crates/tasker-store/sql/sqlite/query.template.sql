@@ -1,0 +1,2 @@
+-- query.template
+SELECT definition FROM templates WHERE template_id = ?1

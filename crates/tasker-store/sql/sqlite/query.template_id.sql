@@ -1,0 +1,2 @@
+-- query.template_id
+SELECT template_id FROM templates WHERE content_hash = ?1

@@ -1,0 +1,2 @@
+-- query.templates
+SELECT template_id, definition FROM templates ORDER BY template_id

@@ -1,0 +1,2 @@
+-- transaction.begin_read
+BEGIN

@@ -1,0 +1,2 @@
+-- transaction.commit
+COMMIT

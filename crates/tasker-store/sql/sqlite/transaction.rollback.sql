@@ -1,0 +1,2 @@
+-- transaction.rollback
+ROLLBACK

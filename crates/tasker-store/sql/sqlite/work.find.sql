@@ -1,0 +1,2 @@
+-- work.find
+SELECT task_no FROM tasks WHERE task_id = ?1

@@ -1,0 +1,188 @@
+//! Tasks and steps as they are read back.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tasker_model::id::{Position, TaskId, WorkerId};
+use tasker_model::json::Json;
+use tasker_model::name::{Namespace, StepName, TaskName, Version};
+use tasker_model::outcome::FailureKind;
+use tasker_model::readiness::StepFacts;
+use tasker_model::rollup::StepTally;
+use tasker_model::step::StepState;
+use tasker_model::task::TaskState;
+use tasker_model::transition::Transition;
+
+/// A task in a list.
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskSummary {
+    /// Its id.
+    pub task_id: TaskId,
+    /// Its handler's namespace.
+    pub namespace: Namespace,
+    /// Its handler's name.
+    pub name: TaskName,
+    /// Its handler's version.
+    pub version: Version,
+    /// Its state.
+    pub state: TaskState,
+    /// The word for its state (spec 16): pending, running, completed, failed, cancelled.
+    pub status: &'static str,
+    /// How many of its steps are where.
+    #[serde(flatten)]
+    pub steps: StepCounts,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it reached its final state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+}
+
+/// A task's maintained counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct StepCounts {
+    /// All steps.
+    pub total_steps: u32,
+    /// Complete, resolved manually or skipped.
+    pub done_steps: u32,
+    /// Due, leased or waiting for a time.
+    pub open_steps: u32,
+    /// Failed for good.
+    pub failed_steps: u32,
+    /// Cancelled.
+    pub cancelled_steps: u32,
+}
+
+impl From<StepTally> for StepCounts {
+    fn from(tally: StepTally) -> StepCounts {
+        StepCounts {
+            total_steps: tally.total,
+            done_steps: tally.done,
+            open_steps: tally.open,
+            failed_steps: tally.failed,
+            cancelled_steps: tally.cancelled,
+        }
+    }
+}
+
+impl From<StepCounts> for StepTally {
+    fn from(counts: StepCounts) -> StepTally {
+        StepTally {
+            total: counts.total_steps,
+            done: counts.done_steps,
+            open: counts.open_steps,
+            failed: counts.failed_steps,
+            cancelled: counts.cancelled_steps,
+        }
+    }
+}
+
+/// Everything about a task but its steps.
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskRecord {
+    /// What a list shows.
+    #[serde(flatten)]
+    pub summary: TaskSummary,
+    /// The input, defaults included.
+    pub context: Json,
+    /// Who asked.
+    pub initiator: String,
+    /// Where the request came from.
+    pub source_system: String,
+    /// Why it was asked.
+    pub reason: String,
+    /// Labels.
+    pub tags: Vec<String>,
+    /// Steps that the request bypassed.
+    pub bypass_steps: Vec<String>,
+    /// When it was asked.
+    pub requested_at: Timestamp,
+    /// When it must have ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<Timestamp>,
+    /// How many transitions it has.
+    pub transitions: u32,
+    /// Which definition it is pinned to.
+    #[serde(skip)]
+    pub template: crate::store::TemplateId,
+}
+
+/// A step as stored.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepRecord {
+    /// Its place in the definition.
+    pub position: Position,
+    /// Its name.
+    pub name: StepName,
+    /// Its state.
+    pub state: StepState,
+    /// The word for its state (spec 16).
+    pub status: &'static str,
+    /// Attempts made, the running one included.
+    pub attempts: u32,
+    /// Attempts allowed.
+    pub attempt_limit: u32,
+    /// Attempts whose worker vanished.
+    pub lost_attempts: u32,
+    /// Parents that are not done.
+    pub unfinished_parents: u32,
+    /// When it is to be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Timestamp>,
+    /// Who runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worker: Option<WorkerId>,
+    /// Why it last failed; the whole failure stands with its transition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureKind>,
+    /// What it produced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Json>,
+    /// When its last attempt started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When its last attempt ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+}
+
+impl StepRecord {
+    /// What readiness depends on.
+    pub fn facts(&self) -> StepFacts {
+        StepFacts {
+            state: self.state,
+            attempts: self.attempts,
+            attempt_limit: self.attempt_limit,
+            unfinished_parents: self.unfinished_parents,
+            due_at: self.due_at,
+            failure: self.failure,
+        }
+    }
+}
+
+/// A task with all that is known of it, read at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct TaskDetail {
+    /// The task.
+    pub task: TaskRecord,
+    /// Its steps, by position.
+    pub steps: Vec<StepRecord>,
+    /// Its record, in order.
+    pub transitions: Vec<Transition>,
+}
+
+/// A process that claims and executes steps.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkerRecord {
+    /// Random per start.
+    pub worker_id: WorkerId,
+    /// The machine's name.
+    pub host: String,
+    /// The process id.
+    pub pid: u32,
+    /// Full names of the task handlers that it runs.
+    pub handlers: Vec<String>,
+    /// When it registered.
+    pub started_at: Timestamp,
+    /// When it last said that it is alive.
+    pub seen_at: Timestamp,
+}

@@ -1,0 +1,138 @@
+//! Opening a file, its settings and its migrations.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use crate::error::StoreError;
+
+/// Embedded migrations; the number of the last one applied is the file's `user_version`.
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_initial.sql")];
+
+/// Marks a file as Tasker's, so that no other program's database is written to: "TSKR".
+const APPLICATION_ID: i64 = 0x5453_4b52;
+
+/// How long a transaction waits for another process's.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+
+/// Statements that stay prepared: every hot one, with room for the queries.
+const PREPARED_STATEMENTS_MAX: usize = 128;
+
+/// Where a database lives.
+#[derive(Debug, Clone)]
+pub(super) enum Location {
+    File(PathBuf),
+    Memory,
+}
+
+impl Location {
+    fn shown(&self) -> String {
+        match self {
+            Location::File(path) => path.display().to_string(),
+            Location::Memory => ":memory:".to_owned(),
+        }
+    }
+
+    /// Opens a connection with Tasker's settings.
+    pub(super) fn connect(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = match self {
+            Location::File(path) => Connection::open_with_flags(path, flags),
+            Location::Memory => Connection::open_in_memory_with_flags(flags),
+        };
+        let connection = opened.map_err(|error| self.error(error))?;
+        settings(&connection).map_err(|error| self.error(error))?;
+        Ok(connection)
+    }
+
+    /// Brings the schema up to date, in one transaction that other processes wait for.
+    pub(super) fn migrate(&self, connection: &mut Connection) -> Result<(), StoreError> {
+        let known = i64::try_from(MIGRATIONS.len()).expect("invariant: few migrations");
+        let fail = |error| self.error(error);
+        let migration = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(fail)?;
+        let pragma = |name| migration.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let found = pragma("user_version").map_err(fail)?;
+        let owner = pragma("application_id").map_err(fail)?;
+        let tables: i64 = migration
+            .query_row(
+                include_str!("../../sql/sqlite/migrate.count_tables.sql"),
+                [],
+                |r| r.get(0),
+            )
+            .map_err(fail)?;
+        if owner != APPLICATION_ID && (owner != 0 || found != 0 || tables != 0) {
+            let source = rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB),
+                Some("the file is another program's database".to_owned()),
+            );
+            return Err(StoreError::Corrupt {
+                path: self.shown(),
+                source,
+            });
+        }
+        if found > known {
+            return Err(StoreError::NewerVersion {
+                path: self.shown(),
+                found,
+                known,
+            });
+        }
+        let applied = usize::try_from(found).unwrap_or(0);
+        for migration_sql in &MIGRATIONS[applied..] {
+            migration.execute_batch(migration_sql).map_err(fail)?;
+        }
+        if found < known {
+            migration
+                .pragma_update(None, "application_id", APPLICATION_ID)
+                .map_err(fail)?;
+            migration
+                .pragma_update(None, "user_version", known)
+                .map_err(fail)?;
+        }
+        migration.commit().map_err(fail)
+    }
+
+    /// Says of an SQLite error what the caller can do about it.
+    pub(super) fn error(&self, source: rusqlite::Error) -> StoreError {
+        let path = self.shown();
+        match source.sqlite_error_code() {
+            Some(
+                ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::SystemIoFailure,
+            ) => StoreError::Unavailable(source),
+            Some(ErrorCode::DiskFull) => StoreError::DiskFull(source),
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                StoreError::ReadOnly { path, source }
+            }
+            Some(ErrorCode::CannotOpen) => StoreError::CannotOpen { path, source },
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                StoreError::Corrupt { path, source }
+            }
+            _ => StoreError::Unexpected {
+                context: path,
+                source,
+            },
+        }
+    }
+}
+
+fn settings(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_WAIT)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    // Every commit is on the disk before it is acknowledged.
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", "on")?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    // Negative: KiB. Large enough for the hot pages of many tasks, small enough to idle in.
+    connection.pragma_update(None, "cache_size", -16_000)?;
+    // In pages of 4 KiB; at SQLite's default of 1,000 a busy writer spends its time checkpointing.
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    // Bytes; a log that grew during a burst gives its space back.
+    connection.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED_STATEMENTS_MAX);
+    Ok(())
+}

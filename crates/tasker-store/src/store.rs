@@ -1,0 +1,285 @@
+//! The verbs of a store, and what each of them guarantees.
+//!
+//! Every verb is one transaction: it happens wholly or not at all, and when it returns `Ok` it is
+//! durable. Batches go in and come out. A verb that fails with a transient error may be repeated.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use tasker_model::id::{Position, StepKey, TaskId, WorkerId};
+use tasker_model::identity::Identity;
+use tasker_model::json::Json;
+use tasker_model::name::Queue;
+use tasker_model::outcome::Settlement;
+use tasker_model::request::CheckedRequest;
+use tasker_model::task::TaskState;
+use tasker_model::template::TaskTemplate;
+
+use crate::clock::Clock;
+use crate::error::StoreError;
+use crate::record::{TaskDetail, TaskRecord, TaskSummary, WorkerRecord};
+
+/// A definition as this store numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TemplateId(pub(crate) i64);
+
+/// The right of one worker to finish one attempt of one step.
+///
+/// Given out by a claim; the attempt number is the fencing token. The rows are the store's own
+/// short cut to what the lease is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Lease {
+    /// The step.
+    pub step: StepKey,
+    /// The attempt.
+    pub attempt: u32,
+    pub(crate) task_row: i64,
+    pub(crate) step_row: i64,
+}
+
+/// What a worker can run: one definition, on one queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runnable {
+    /// Where the steps are claimed.
+    pub queue: Queue,
+    /// The definition whose handlers the worker has.
+    pub template: TemplateId,
+}
+
+/// How much a worker is ready to take on, with a create, a claim or a complete.
+#[derive(Debug, Clone)]
+pub struct ClaimBudget {
+    /// Who takes it on.
+    pub worker: WorkerId,
+    /// At most this many steps.
+    pub slots: usize,
+    /// How long the leases last unless a heartbeat extends them.
+    pub lease_ms: u64,
+    /// What it can run.
+    pub runnable: Arc<[Runnable]>,
+    /// With a complete: also take steps that were due before it. Without, only the children that
+    /// it makes ready, which saves the look at the index when nothing is known to wait there.
+    pub also_due: bool,
+}
+
+/// A step that was claimed, with all that its handler needs.
+#[derive(Debug, Clone)]
+pub struct ClaimedStep {
+    /// The right to finish the attempt.
+    pub lease: Lease,
+    /// Attempts allowed.
+    pub attempt_limit: u32,
+    /// The definition of its task.
+    pub template: TaskTemplate,
+    /// The task's input.
+    pub context: Json,
+    /// The results of its parents, in the order in which it names them; `None` where a parent
+    /// was skipped or resolved without a result.
+    pub parents: Arc<[(Position, Option<Json>)]>,
+}
+
+/// A task to create.
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    /// Its id, made by the caller so that a repeated create is recognised.
+    pub task_id: TaskId,
+    /// The checked request.
+    pub request: CheckedRequest,
+    /// What makes it equal to another.
+    pub identity: Option<Identity>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// A new task.
+    New(TaskId),
+    /// The idempotency key is known: the task of the first request.
+    Existing(TaskId),
+    /// The identity strategy finds it equal to a task that exists; nothing was created.
+    Duplicate(TaskId),
+}
+
+/// The end of an attempt, decided.
+#[derive(Debug, Clone)]
+pub struct Completion {
+    /// The attempt.
+    pub lease: Lease,
+    /// What becomes of its step.
+    pub settlement: Settlement,
+}
+
+/// Whether an outcome was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recorded {
+    /// It was, with this commit.
+    Yes,
+    /// The lease was lost before: the outcome changed nothing.
+    LeaseLost,
+}
+
+/// What a transaction of the hot path brought about beside its own purpose.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Steps claimed for the budget, within the same transaction.
+    pub claimed: Vec<ClaimedStep>,
+    /// Tasks that reached a final state.
+    pub finished: Vec<(TaskId, TaskState)>,
+    /// Whether something that is due may have been left for want of slots.
+    pub left_due: bool,
+    /// After a claim that took all there was: when something runnable is due next, leases' ends
+    /// and deadlines included.
+    pub next_due: Option<Timestamp>,
+}
+
+/// What a person, or a program in their name, orders.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// Stop the task: nothing more starts, running attempts lose their lease.
+    CancelTask,
+    /// Send every failed step of the task round again.
+    RetryTask,
+    /// Accept a failed task as handled.
+    ResolveTask,
+    /// Stop a step that is not done, and all steps that depend on it.
+    CancelStep(Position),
+    /// Send a failed step round again, with at least this many attempts left.
+    RetryStep {
+        /// The step.
+        position: Position,
+        /// Attempts from now on; never fewer than the step has left anyway.
+        attempts: u32,
+    },
+    /// Declare a step done, with the result that its children read.
+    ResolveStep {
+        /// The step.
+        position: Position,
+        /// Its result.
+        result: Option<Json>,
+    },
+    /// Declare a step not needed.
+    SkipStep(Position),
+    /// Allow a step this many attempts in all; a step that failed for want of attempts is due
+    /// again.
+    RaiseLimit {
+        /// The step.
+        position: Position,
+        /// Attempts in all.
+        attempt_limit: u32,
+    },
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    /// Only these states; all if empty.
+    pub states: Vec<TaskState>,
+    /// Only this namespace.
+    pub namespace: Option<String>,
+    /// Only this task handler.
+    pub name: Option<String>,
+}
+
+/// One page of a list, newest first.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// At most this many.
+    pub limit: usize,
+    /// Only tasks older than this one: the last of the previous page.
+    pub before: Option<TaskId>,
+}
+
+/// The durable state of the engine.
+///
+/// Implementations pass the conformance suite in `tests/conformance`.
+pub trait Store: Send + Sync + 'static {
+    /// The clock that decides what is due here.
+    fn clock(&self) -> Arc<dyn Clock>;
+
+    /// Makes a definition known and gives its number. Safe to repeat.
+    fn register_template(
+        &self,
+        template: TaskTemplate,
+    ) -> BoxFuture<'_, Result<TemplateId, StoreError>>;
+
+    /// Every definition that was ever registered here, oldest first.
+    fn templates(&self) -> BoxFuture<'_, Result<Vec<(TemplateId, TaskTemplate)>, StoreError>>;
+
+    /// Announces a worker and what it runs, or says that it is still alive. Safe to repeat.
+    fn register_worker(&self, worker: WorkerRecord) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Workers that have been seen since a time.
+    fn workers(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<WorkerRecord>, StoreError>>;
+
+    /// Creates tasks with their steps and first transitions, and claims what the budget allows:
+    /// first of the new roots, then of all that is due.
+    ///
+    /// The answers stand in the order of the tasks. Repeating a create with the same ids gives
+    /// `Existing` for what was created before.
+    fn create(
+        &self,
+        tasks: Vec<NewTask>,
+        budget: Option<ClaimBudget>,
+    ) -> BoxFuture<'_, Result<(Vec<Created>, Progress), StoreError>>;
+
+    /// Takes steps that are due, oldest first: new ones, retries, and those whose lease has
+    /// expired. Fails tasks whose deadline has passed.
+    ///
+    /// No step is given to two workers. A step whose lease expired for the last allowed time
+    /// fails instead of being claimed.
+    fn claim(&self, budget: ClaimBudget) -> BoxFuture<'_, Result<Progress, StoreError>>;
+
+    /// Records the ends of attempts, makes children due, finishes tasks, and claims what the
+    /// budget allows: first the children that this made ready.
+    ///
+    /// An outcome whose attempt no longer holds its lease changes nothing and is answered with
+    /// `LeaseLost`. Repeating a completion gives `LeaseLost`, too.
+    fn complete(
+        &self,
+        worker: WorkerId,
+        completions: Vec<Completion>,
+        budget: Option<ClaimBudget>,
+    ) -> BoxFuture<'_, Result<(Vec<Recorded>, Progress), StoreError>>;
+
+    /// Extends leases, and gives those that were lost. Safe to repeat.
+    fn heartbeat(
+        &self,
+        worker: WorkerId,
+        leases: Vec<Lease>,
+        lease_ms: u64,
+    ) -> BoxFuture<'_, Result<Vec<Lease>, StoreError>>;
+
+    /// Carries out a person's order and records who gave it; re-opens the task in the same
+    /// transaction where that is what the order means.
+    ///
+    /// Gives the task's state afterwards. An order that the state machines do not allow is
+    /// `IllegalMove` and changes nothing.
+    fn operate(
+        &self,
+        task_id: TaskId,
+        order: Order,
+        actor: String,
+    ) -> BoxFuture<'_, Result<TaskState, StoreError>>;
+
+    /// A task without its steps.
+    fn task(&self, task_id: TaskId) -> BoxFuture<'_, Result<Option<TaskRecord>, StoreError>>;
+
+    /// A task with steps and record, read at one moment.
+    fn task_detail(&self, task_id: TaskId)
+    -> BoxFuture<'_, Result<Option<TaskDetail>, StoreError>>;
+
+    /// Tasks, newest first.
+    fn tasks(
+        &self,
+        filter: TaskFilter,
+        page: Page,
+    ) -> BoxFuture<'_, Result<Vec<TaskSummary>, StoreError>>;
+
+    /// A cheap sign that changes whenever any process has committed to this store, or `None` if
+    /// the store cannot tell. Used to notice other processes' work early; claiming also polls.
+    fn change_mark(&self) -> Option<u64>;
+
+    /// How many statements this process has run, where the store counts them.
+    fn statements(&self) -> u64;
+}
