@@ -9,8 +9,8 @@
 
 pub mod clock;
 pub mod error;
-pub mod store;
 pub mod record;
+pub mod store;
 pub mod audit;
 pub mod sqlite;
 

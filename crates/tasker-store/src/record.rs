@@ -12,6 +12,10 @@ use tasker_model::step::StepState;
 use tasker_model::task::TaskState;
 use tasker_model::transition::Transition;
 
+/// A definition as this store numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TemplateId(pub(crate) i64);
+
 /// A task in a list.
 #[derive(Debug, Clone, Serialize)]
 pub struct TaskSummary {
@@ -103,7 +107,7 @@ pub struct TaskRecord {
     pub transitions: u32,
     /// Which definition it is pinned to.
     #[serde(skip)]
-    pub template: crate::store::TemplateId,
+    pub template: TemplateId,
 }
 
 /// A step as stored.

@@ -33,10 +33,10 @@ use tasker_model::template::TaskTemplate;
 
 use crate::clock::Clock;
 use crate::error::StoreError;
-use crate::record::{TaskDetail, TaskRecord, TaskSummary, WorkerRecord};
+use crate::record::{TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 use crate::store::{
     ClaimBudget, Completion, Created, Lease, NewTask, Order, Page, Progress, Recorded, Store,
-    TaskFilter, TemplateId,
+    TaskFilter,
 };
 use connection::Location;
 use transaction::Tx;

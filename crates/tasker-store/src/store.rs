@@ -18,11 +18,7 @@ use tasker_model::template::TaskTemplate;
 
 use crate::clock::Clock;
 use crate::error::StoreError;
-use crate::record::{TaskDetail, TaskRecord, TaskSummary, WorkerRecord};
-
-/// A definition as this store numbers it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TemplateId(pub(crate) i64);
+use crate::record::{TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 
 /// The right of one worker to finish one attempt of one step.
 ///

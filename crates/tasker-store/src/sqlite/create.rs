@@ -17,7 +17,8 @@ use super::transaction::{Templates, Tx};
 use super::work::{Batch, Note, Standing, Work, after, lease};
 use crate::clock::Clock;
 use crate::error::StoreError;
-use crate::store::{ClaimBudget, Created, NewTask, Progress, TemplateId};
+use crate::record::TemplateId;
+use crate::store::{ClaimBudget, Created, NewTask, Progress};
 
 pub(super) fn create(
     tx: &mut Tx<'_>,

@@ -12,8 +12,10 @@ use tasker_model::transition::{Change, Transition};
 use super::row::{Id, json, task_id, time, time_or_none, word, word_or_none, worker_id};
 use super::transaction::{Tx, stored_template};
 use crate::error::StoreError;
-use crate::record::{StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, WorkerRecord};
-use crate::store::{Page, TaskFilter, TemplateId};
+use crate::record::{
+    StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
+};
+use crate::store::{Page, TaskFilter};
 
 pub(super) fn task(tx: &Tx<'_>, id: TaskId) -> Result<Option<TaskRecord>, StoreError> {
     Ok(find(tx, id)?.map(|(task, _)| task))

@@ -9,7 +9,7 @@ use tasker_model::template::{TaskTemplate, TemplateSource};
 
 use super::connection::Location;
 use crate::error::StoreError;
-use crate::store::TemplateId;
+use crate::record::TemplateId;
 
 /// Definitions by their number; read once per connection, since they never change.
 pub(super) type Templates = HashMap<TemplateId, TaskTemplate>;

@@ -20,7 +20,8 @@ use tasker_model::transition::Reason;
 use super::row::{Id, task_id, word};
 use super::transaction::Tx;
 use crate::error::StoreError;
-use crate::store::{ClaimBudget, ClaimedStep, Lease, Progress, TemplateId};
+use crate::record::TemplateId;
+use crate::store::{ClaimBudget, ClaimedStep, Lease, Progress};
 
 /// What a transition says beside the two states.
 #[derive(Debug, Clone, Copy, Default)]
