@@ -48,6 +48,13 @@ pub enum Fact {
         /// The delay until the next attempt in milliseconds; `None` if there will be none.
         retry_in_ms: Option<u64>,
     },
+    /// A worker that shuts down gave a step back; the attempt does not count.
+    StepHandedBack {
+        /// The step.
+        step: StepName,
+        /// The attempt that was given back.
+        attempt: u32,
+    },
     /// A task reached a final state.
     TaskFinished {
         /// Which.
@@ -63,6 +70,7 @@ impl Fact {
             Fact::StepStarted { .. } => "step.execution_requested",
             Fact::StepCompleted { .. } => "step.completed",
             Fact::StepFailed { .. } => "step.failed",
+            Fact::StepHandedBack { .. } => "step.handed_back",
             Fact::TaskFinished { state } => match state {
                 TaskState::Complete => "task.completed",
                 TaskState::Cancelled => "task.cancelled",

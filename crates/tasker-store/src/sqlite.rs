@@ -127,8 +127,15 @@ impl Store for SqliteStore {
         self.write(move |tx| tx.register_template(&template))
     }
 
-    fn templates(&self) -> BoxFuture<'_, Result<Vec<(TemplateId, TaskTemplate)>, StoreError>> {
-        self.read(query::templates)
+    fn templates(
+        &self,
+        after: Option<TemplateId>,
+    ) -> BoxFuture<'_, Result<Vec<(TemplateId, TaskTemplate)>, StoreError>> {
+        self.read(move |tx| query::templates(tx, after))
+    }
+
+    fn template(&self, id: TemplateId) -> BoxFuture<'_, Result<TaskTemplate, StoreError>> {
+        self.read(move |tx| tx.template(id))
     }
 
     fn register_worker(&self, worker: WorkerRecord) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -199,8 +199,14 @@ pub trait Store: Send + Sync + 'static {
         template: TaskTemplate,
     ) -> BoxFuture<'_, Result<TemplateId, StoreError>>;
 
-    /// Every definition that was ever registered here, oldest first.
-    fn templates(&self) -> BoxFuture<'_, Result<Vec<(TemplateId, TaskTemplate)>, StoreError>>;
+    /// Every definition that was registered here after a known one (`None`: all), oldest first.
+    fn templates(
+        &self,
+        after: Option<TemplateId>,
+    ) -> BoxFuture<'_, Result<Vec<(TemplateId, TaskTemplate)>, StoreError>>;
+
+    /// One definition.
+    fn template(&self, id: TemplateId) -> BoxFuture<'_, Result<TaskTemplate, StoreError>>;
 
     /// Announces a worker and what it runs, or says that it is still alive. Safe to repeat.
     fn register_worker(&self, worker: WorkerRecord) -> BoxFuture<'_, Result<(), StoreError>>;

@@ -185,9 +185,12 @@ pub(super) fn tasks(
         .collect())
 }
 
-pub(super) fn templates(tx: &mut Tx<'_>) -> Result<Vec<(TemplateId, TaskTemplate)>, StoreError> {
+pub(super) fn templates(
+    tx: &mut Tx<'_>,
+    after: Option<TemplateId>,
+) -> Result<Vec<(TemplateId, TaskTemplate)>, StoreError> {
     let sql = include_str!("../../sql/sqlite/query.templates.sql");
-    let stored = tx.rows(sql, [], |row| {
+    let stored = tx.rows(sql, [after.map_or(0, |id| id.0)], |row| {
         Ok((TemplateId(row.get(0)?), row.get::<_, String>(1)?))
     })?;
     let mut templates = Vec::with_capacity(stored.len());

@@ -1,0 +1,99 @@
+//! What every store must do, whatever it is built on.
+//!
+//! Each test is written once, against the `Store` trait, and runs on every backend: a store joins
+//! by a function in [`fixture`] that gives a [`fixture::Fixture`], and its name in
+//! [`on_every_backend`]. After each test every task that it left behind is audited. What concerns
+//! SQLite alone stands in [`sqlite_file`] and [`audit`].
+//!
+//! No test sleeps: time is a `ManualClock`.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test, what cannot be unwrapped is a failure"
+)]
+
+mod fixture;
+mod create;
+mod claim;
+mod complete;
+
+/// Runs the listed tests on every backend.
+macro_rules! on_every_backend {
+    ($($tests:tt)+) => {
+        on_backend! { sqlite_in_memory $($tests)+ }
+        on_backend! { sqlite_in_a_file $($tests)+ }
+    };
+}
+
+/// Gives each listed test a fresh fixture of one backend, and audits what the test left behind.
+macro_rules! on_backend {
+    ($backend:ident $($module:ident: $($test:ident),+;)+) => {
+        mod $backend {
+            $(mod $module {
+                $(#[tokio::test]
+                async fn $test() {
+                    let fixture = crate::fixture::$backend().await;
+                    crate::$module::$test(fixture.clone()).await;
+                    fixture.audit().await;
+                })+
+            })+
+        }
+    };
+}
+
+// A test that is missing here is dead code, and the compiler says so.
+on_every_backend! {
+    create:
+        the_first_record_is_complete,
+        a_request_is_stored_as_it_was_asked,
+        roots_are_due_and_nothing_else,
+        an_idempotency_key_gives_the_first_task,
+        an_idempotency_key_belongs_to_one_handler,
+        a_repeated_create_changes_nothing,
+        a_repeated_create_with_identity_is_no_duplicate,
+        equal_requests_within_a_minute_are_one,
+        an_identity_without_window_lasts,
+        bypassed_steps_are_skipped_and_count_as_done,
+        a_task_with_every_step_bypassed_is_complete,
+        slots_limit_what_is_claimed_at_once,
+        only_runnable_definitions_are_claimed_at_once,
+        without_a_budget_nothing_is_claimed,
+        a_batch_is_answered_in_order,
+        a_failing_neighbour_does_not_disturb_a_create;
+    claim:
+        no_step_is_given_twice,
+        a_definition_named_twice_gives_each_step_once,
+        the_oldest_is_claimed_first,
+        only_what_the_worker_can_run_is_claimed,
+        slots_limit_a_claim,
+        a_retry_is_claimed_when_it_is_due,
+        a_lease_that_expired_is_claimed_again,
+        a_lease_lost_at_the_last_attempt_fails_the_step,
+        three_lost_leases_quarantine_a_step,
+        next_due_is_the_earliest_time_of_all,
+        inputs_are_the_context_and_the_results_of_parents_as_named,
+        a_deadline_fails_what_is_open,
+        a_deadline_fails_a_task_that_never_started,
+        a_task_within_its_deadline_is_left_alone;
+    complete:
+        a_result_is_stored_with_its_time,
+        a_child_is_handed_over_in_the_same_commit,
+        without_a_slot_a_child_is_due,
+        a_child_of_a_foreign_definition_is_not_handed_over,
+        also_due_takes_older_work_too,
+        a_repeated_completion_changes_nothing,
+        a_stale_attempt_changes_nothing,
+        another_worker_changes_nothing,
+        a_completion_after_the_lease_was_retaken_changes_nothing,
+        an_expired_lease_that_nobody_took_still_counts,
+        one_lost_lease_does_not_spoil_the_batch,
+        a_retry_waits_for_its_delay,
+        a_permanent_failure_blocks_its_descendants_only,
+        a_task_fails_only_when_nothing_is_open,
+        a_limit_raised_during_the_last_attempt_counts,
+        a_hand_back_does_not_count_the_attempt,
+        siblings_in_one_batch_make_a_child_ready_once,
+        siblings_in_separate_batches_make_a_child_ready_once,
+        a_diamond_runs_through,
+        tasks_of_one_batch_finish_together;
+}

@@ -1,0 +1,304 @@
+//! The engine of one process: started, asked, stopped.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tasker_model::id::{TaskId, WorkerId};
+use tasker_model::json::Json;
+use tasker_model::task::TaskState;
+use tasker_store::record::WorkerRecord;
+use tasker_store::store::Order;
+use tasker_store::{Clock, Store, StoreError, SystemClock};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::Error;
+use crate::events::{Events, Publisher};
+use crate::executor::TaskExecutor;
+use crate::handler::TaskHandler;
+use crate::options::Options;
+use crate::registry::Registry;
+use crate::task::step_position;
+use crate::worker::{Message, Parts, Worker, random_worker_id};
+
+/// How the engine of a process is put together.
+pub struct Builder {
+    url: String,
+    store: Option<Arc<dyn Store>>,
+    clock: Arc<dyn Clock>,
+    worker_id: WorkerId,
+    options: Options,
+    handlers: Vec<TaskHandler>,
+}
+
+impl Builder {
+    /// Uses a store that is open already, instead of opening the URL.
+    pub fn store(mut self, store: Arc<dyn Store>) -> Builder {
+        self.store = Some(store);
+        self
+    }
+
+    /// Makes a task handler known to this process.
+    pub fn register(mut self, handler: TaskHandler) -> Builder {
+        self.handlers.push(handler);
+        self
+    }
+
+    /// Sets limits.
+    pub fn options(mut self, options: Options) -> Builder {
+        self.options = options;
+        self
+    }
+
+    /// Gives the worker this id instead of a random one; for tests that replay.
+    pub fn worker_id(mut self, worker_id: WorkerId) -> Builder {
+        self.worker_id = worker_id;
+        self
+    }
+
+    /// Opens the store by this clock instead of the system's; for tests.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Builder {
+        self.clock = clock;
+        self
+    }
+
+    /// Opens the store, registers the task handlers, and starts the engine.
+    ///
+    /// Step handlers run on the tokio runtime that this is called on; the engine itself runs on a
+    /// thread of its own, so that no handler can hold it up.
+    pub async fn start(self) -> Result<Tasker, Error> {
+        self.options.check()?;
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
+        let mut registry = Registry::default();
+        let mut finder = Registry::default();
+        for handler in self.handlers {
+            finder.register(handler.clone())?;
+            registry.register(handler)?;
+        }
+        let store = match self.store {
+            Some(store) => store,
+            None => tasker_store::open(&self.url, self.clock)?,
+        };
+        for handler in registry.handlers() {
+            store.register_template(handler.template.clone()).await?;
+        }
+        let templates = store.templates(None).await?;
+        let record = worker_record(self.worker_id, &registry, &*store);
+        store.register_worker(record.clone()).await?;
+        let publisher = Publisher::new(self.options.event_buffer);
+        let (engine, inbox) = mpsc::unbounded_channel();
+        let executor = TaskExecutor {
+            store: store.clone(),
+            handlers: Arc::new(move |request| finder.find(request).cloned()),
+            identity: self.options.identity_strategy.clone(),
+            context_bytes_max: self.options.context_bytes_max,
+            engine: engine.clone(),
+        };
+        let grace = Duration::from_secs(self.options.shutdown_grace_seconds);
+        let (options, events) = (self.options, publisher.clone());
+        let parts = Parts {
+            store: store.clone(),
+            registry,
+            options,
+            publisher,
+            record,
+            templates,
+            runtime,
+        };
+        let worker = Worker::new(parts, inbox, engine.downgrade());
+        let (ended, end) = oneshot::channel();
+        let thread = spawn(worker, ended)?;
+        Ok(Tasker {
+            store,
+            executor,
+            engine,
+            events,
+            grace,
+            thread,
+            end,
+        })
+    }
+}
+
+fn worker_record(worker_id: WorkerId, registry: &Registry, store: &dyn Store) -> WorkerRecord {
+    let now = store.clock().now();
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() {
+        "unknown"
+    } else {
+        host.trim()
+    };
+    WorkerRecord {
+        worker_id,
+        host: host.to_owned(),
+        pid: std::process::id(),
+        handlers: registry
+            .handlers()
+            .iter()
+            .map(|h| h.template.full_name())
+            .collect(),
+        started_at: now,
+        seen_at: now,
+    }
+}
+
+fn spawn(worker: Worker, ended: oneshot::Sender<()>) -> Result<JoinHandle<()>, Error> {
+    let cannot = |error| Error::from(StoreError::NoThread(error));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(cannot)?;
+    let run = move || {
+        runtime.block_on(worker.run());
+        // Whoever stopped the engine may not wait for its end.
+        let _ = ended.send(());
+    };
+    std::thread::Builder::new()
+        .name("tasker-engine".to_owned())
+        .spawn(run)
+        .map_err(cannot)
+}
+
+/// The engine of this process. Dropping it stops it without waiting; see [`Tasker::stop`].
+pub struct Tasker {
+    store: Arc<dyn Store>,
+    executor: TaskExecutor,
+    engine: mpsc::UnboundedSender<Message>,
+    events: Publisher,
+    grace: Duration,
+    thread: JoinHandle<()>,
+    end: oneshot::Receiver<()>,
+}
+
+impl Tasker {
+    /// Begins to put an engine together, on the store that a URL names: `sqlite:PATH`, or
+    /// `sqlite::memory:` for one that ends with the process.
+    pub fn builder(url: impl Into<String>) -> Builder {
+        Builder {
+            url: url.into(),
+            store: None,
+            clock: Arc::new(SystemClock),
+            worker_id: random_worker_id(),
+            options: Options::default(),
+            handlers: Vec::new(),
+        }
+    }
+
+    /// What creates tasks.
+    pub fn executor(&self) -> TaskExecutor {
+        self.executor.clone()
+    }
+
+    /// The store beneath.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Subscribes to events from now on.
+    pub fn events(&self) -> Events {
+        self.events.subscribe()
+    }
+
+    /// Stops a task: nothing more starts, and running handlers are told.
+    pub async fn cancel_task(&self, task: TaskId, actor: &str) -> Result<TaskState, Error> {
+        self.operate(task, Order::CancelTask, actor).await
+    }
+
+    /// Sends every failed step of a failed task round again.
+    pub async fn retry_task(&self, task: TaskId, actor: &str) -> Result<TaskState, Error> {
+        self.operate(task, Order::RetryTask, actor).await
+    }
+
+    /// Accepts a failed task as handled.
+    pub async fn resolve_task(&self, task: TaskId, actor: &str) -> Result<TaskState, Error> {
+        self.operate(task, Order::ResolveTask, actor).await
+    }
+
+    /// Stops a step and all that depend on it.
+    pub async fn cancel_step(
+        &self,
+        task: TaskId,
+        step: &str,
+        actor: &str,
+    ) -> Result<TaskState, Error> {
+        let position = step_position(&*self.store, task, step).await?;
+        self.operate(task, Order::CancelStep(position), actor).await
+    }
+
+    /// Sends a failed step round again, with at least this many attempts left.
+    pub async fn retry_step(
+        &self,
+        task: TaskId,
+        step: &str,
+        attempts: u32,
+        actor: &str,
+    ) -> Result<TaskState, Error> {
+        let position = step_position(&*self.store, task, step).await?;
+        self.operate(task, Order::RetryStep { position, attempts }, actor)
+            .await
+    }
+
+    /// Declares a step done, with the result that its children read.
+    pub async fn resolve_step(
+        &self,
+        task: TaskId,
+        step: &str,
+        result: Option<&serde_json::Value>,
+        actor: &str,
+    ) -> Result<TaskState, Error> {
+        let position = step_position(&*self.store, task, step).await?;
+        let result = result.map(Json::of).transpose();
+        let result = result.map_err(|error| Error::NotJson(Arc::new(error)))?;
+        self.operate(task, Order::ResolveStep { position, result }, actor)
+            .await
+    }
+
+    /// Declares a step not needed.
+    pub async fn skip_step(
+        &self,
+        task: TaskId,
+        step: &str,
+        actor: &str,
+    ) -> Result<TaskState, Error> {
+        let position = step_position(&*self.store, task, step).await?;
+        self.operate(task, Order::SkipStep(position), actor).await
+    }
+
+    /// Allows a step this many attempts in all.
+    pub async fn raise_limit(
+        &self,
+        task: TaskId,
+        step: &str,
+        attempt_limit: u32,
+        actor: &str,
+    ) -> Result<TaskState, Error> {
+        let position = step_position(&*self.store, task, step).await?;
+        self.operate(
+            task,
+            Order::RaiseLimit {
+                position,
+                attempt_limit,
+            },
+            actor,
+        )
+        .await
+    }
+
+    async fn operate(&self, task: TaskId, order: Order, actor: &str) -> Result<TaskState, Error> {
+        let state = self.store.operate(task, order, actor.to_owned()).await?;
+        // An engine that has stopped runs nothing that could be told.
+        let _ = self.engine.send(Message::CheckLeases);
+        let _ = self.engine.send(Message::Look);
+        Ok(state)
+    }
+
+    /// Stops the engine: nothing more is claimed, running attempts may finish within the grace of
+    /// the options and are handed back after it. Everything that ended is recorded.
+    pub async fn stop(self) -> Result<(), Error> {
+        // If the loop has ended before, there is nothing to tell it.
+        let _ = self.engine.send(Message::Stop(self.grace));
+        // Dropped with the loop: an error means just that it has ended.
+        drop(self.end.await);
+        self.thread.join().map_err(|_| Error::Stopped)
+    }
+}

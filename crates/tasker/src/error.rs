@@ -1,0 +1,101 @@
+//! What can go wrong for users of the library.
+
+use std::sync::Arc;
+
+use tasker_model::id::{InvalidId, TaskId};
+use tasker_model::name::{InvalidName, InvalidVersion};
+use tasker_model::request::InvalidRequest;
+use tasker_model::template::InvalidTemplate;
+use tasker_store::StoreError;
+
+/// An error of the library, by what its caller can do.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The definition of a task handler does not hold together: fix the code.
+    #[error(transparent)]
+    InvalidHandler(#[from] InvalidHandler),
+    /// Two task handlers have the same namespace, name and version: change one.
+    #[error("task handler `{0}` is registered twice")]
+    DuplicateHandler(String),
+    /// Nobody has registered what the request asks for: check its spelling.
+    #[error("{0}")]
+    NoHandler(String),
+    /// The request does not fit: fix it. Nothing was created.
+    #[error(transparent)]
+    InvalidRequest(#[from] InvalidRequest),
+    /// The request equals an earlier one, by the identity strategy. Nothing was created.
+    #[error("the request is identical to one made in the last minute; its task is {0}")]
+    Duplicate(TaskId),
+    /// There is no such task.
+    #[error("there is no task {0}")]
+    NoSuchTask(TaskId),
+    /// There is no such step.
+    #[error("task {task_id} has no step `{step}`; it has {}", .known.join(", "))]
+    NoSuchStep {
+        /// The task.
+        task_id: TaskId,
+        /// The name given.
+        step: String,
+        /// The names of its steps.
+        known: Vec<String>,
+    },
+    /// The text is not an id.
+    #[error(transparent)]
+    InvalidId(#[from] InvalidId),
+    /// The value cannot be written as JSON.
+    #[error("the value cannot be written as JSON: {0}")]
+    NotJson(Arc<serde_json::Error>),
+    /// A limit is out of its range.
+    #[error("option `{option}` is {found}; {allowed}")]
+    BadOption {
+        /// Which.
+        option: &'static str,
+        /// What it is.
+        found: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
+    /// `start` was called outside a tokio runtime, which step handlers need.
+    #[error("no tokio runtime: start Tasker inside one, it runs the step handlers")]
+    NoRuntime,
+    /// The engine has been stopped.
+    #[error("the engine is stopped")]
+    Stopped,
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Error {
+        match error {
+            StoreError::NoSuchTask(id) => Error::NoSuchTask(id),
+            StoreError::Closed => Error::Stopped,
+            error => Error::Store(Arc::new(error)),
+        }
+    }
+}
+
+/// A definition that cannot be used, with everything that is wrong with it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("task handler `{full_name}`: {}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct InvalidHandler {
+    /// `namespace.name@version`, as given.
+    pub full_name: String,
+    /// What is wrong, all of it.
+    pub problems: Vec<HandlerProblem>,
+}
+
+/// One thing that is wrong with the definition of a task handler.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HandlerProblem {
+    /// A name cannot be one.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// The version is none.
+    #[error(transparent)]
+    Version(#[from] InvalidVersion),
+    /// The steps or the schema do not hold together.
+    #[error("{}", .0.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Template(InvalidTemplate),
+}

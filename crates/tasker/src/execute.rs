@@ -1,0 +1,214 @@
+//! Attempts that run: started on the user's runtime, each under a deadline and a cancellation.
+//!
+//! A handler may panic, never return, or block its thread; none of that reaches the engine, which
+//! lives on a thread of its own. Whatever happens to a handler, its attempt ends in exactly one
+//! outcome here; what comes later is ignored.
+
+use std::any::Any;
+use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use jiff::{SignedDuration, Timestamp};
+use tasker_model::id::StepKey;
+use tasker_model::outcome::{Failure, FailureKind, Outcome};
+use tasker_store::store::{ClaimedStep, Lease};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::handler::{StepContext, StepHandler};
+
+/// The end of an attempt, told to the engine from wherever the handler ran.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) step: StepKey,
+    pub(crate) attempt: u32,
+    /// `HandedBack` if the handler was dropped before it returned.
+    pub(crate) outcome: Outcome,
+}
+
+/// An attempt that has been started and has not ended.
+pub(crate) struct Attempt {
+    pub(crate) claimed: ClaimedStep,
+    until: Timestamp,
+    cancel: CancellationToken,
+    abort: AbortHandle,
+}
+
+/// All attempts that this worker runs.
+pub(crate) struct Attempts {
+    running: HashMap<StepKey, Attempt>,
+    deadlines: BTreeSet<(Timestamp, StepKey)>,
+    runtime: Handle,
+    result_bytes_max: usize,
+}
+
+impl Attempts {
+    pub(crate) fn new(runtime: Handle, result_bytes_max: usize) -> Attempts {
+        let (running, deadlines) = (HashMap::new(), BTreeSet::new());
+        Attempts {
+            running,
+            deadlines,
+            runtime,
+            result_bytes_max,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Starts an attempt that ends by `until`; `tell` is called once, when its handler ends.
+    pub(crate) fn start(
+        &mut self,
+        claimed: ClaimedStep,
+        handler: StepHandler,
+        until: Timestamp,
+        tell: impl FnOnce(Ended) + Send + 'static,
+    ) {
+        let Lease { step, attempt, .. } = claimed.lease;
+        let cancel = CancellationToken::new();
+        let context = StepContext::new(&claimed, cancel.clone());
+        let limit = self.result_bytes_max;
+        let mut report = Report {
+            step,
+            attempt,
+            tell: Some(tell),
+        };
+        let task = self.runtime.spawn(async move {
+            let outcome = perform(handler, context, limit).await;
+            report.send(outcome);
+        });
+        let started = Attempt {
+            claimed,
+            until,
+            cancel,
+            abort: task.abort_handle(),
+        };
+        self.deadlines.insert((until, step));
+        let before = self.running.insert(step, started);
+        assert!(
+            before.is_none(),
+            "a step has one running attempt in a worker: {step:?}"
+        );
+    }
+
+    /// Takes an attempt out, if it is the one that runs.
+    pub(crate) fn take(&mut self, step: StepKey, attempt: u32) -> Option<Attempt> {
+        if self.running.get(&step)?.claimed.lease.attempt != attempt {
+            return None;
+        }
+        let ended = self.running.remove(&step)?;
+        self.deadlines.remove(&(ended.until, step));
+        Some(ended)
+    }
+
+    /// Takes out an attempt whose time is over.
+    pub(crate) fn take_late(&mut self, now: Timestamp) -> Option<Attempt> {
+        let &(until, step) = self.deadlines.first()?;
+        if until > now {
+            return None;
+        }
+        let attempt = self.running.get(&step)?.claimed.lease.attempt;
+        self.take(step, attempt)
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(until, _)| *until)
+    }
+
+    pub(crate) fn leases(&self) -> Vec<Lease> {
+        self.running
+            .values()
+            .map(|attempt| attempt.claimed.lease)
+            .collect()
+    }
+
+    /// Asks every handler to stop. Each tells when it has: what blocks its thread never does.
+    pub(crate) fn stop_all(&self) {
+        self.running.values().for_each(Attempt::stop);
+    }
+}
+
+impl Attempt {
+    /// Tells the handler, and drops its future where it next awaits.
+    pub(crate) fn stop(&self) {
+        self.cancel.cancel();
+        self.abort.abort();
+    }
+
+    /// The failure of an attempt that took too long.
+    pub(crate) fn timed_out(&self, timeout: Duration) -> Outcome {
+        let text = format!("the attempt took longer than its timeout of {timeout:?}");
+        Outcome::Failed(Failure::new(FailureKind::TimedOut, text))
+    }
+}
+
+/// When an attempt that starts now must have ended.
+pub(crate) fn until(now: Timestamp, timeout: Duration) -> Timestamp {
+    let timeout = SignedDuration::try_from(timeout).unwrap_or(SignedDuration::MAX);
+    now.checked_add(timeout).unwrap_or(Timestamp::MAX)
+}
+
+/// One attempt, as a list: run the handler, keep its panic, check its result.
+async fn perform(handler: StepHandler, context: StepContext, result_bytes_max: usize) -> Outcome {
+    let run = async move { handler(context).await };
+    match AssertUnwindSafe(run).catch_unwind().await {
+        Ok(outcome) => within_limit(outcome, result_bytes_max),
+        Err(panic) => {
+            let text = format!("the handler panicked: {}", panic_text(panic.as_ref()));
+            Outcome::Failed(Failure::new(FailureKind::Panicked, text))
+        }
+    }
+}
+
+fn within_limit(outcome: Outcome, allowed: usize) -> Outcome {
+    match outcome {
+        Outcome::Completed { result } if result.len_bytes() > allowed => {
+            let text = format!(
+                "the result is {} bytes of JSON; at most {allowed} are allowed; \
+                 store large data elsewhere and return a reference to it",
+                result.len_bytes()
+            );
+            Outcome::Failed(Failure::new(FailureKind::ResultRefused, text))
+        }
+        outcome => outcome,
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+}
+
+/// Tells the end of an attempt exactly once, also when the handler's future is dropped.
+struct Report<F: FnOnce(Ended)> {
+    step: StepKey,
+    attempt: u32,
+    tell: Option<F>,
+}
+
+impl<F: FnOnce(Ended)> Report<F> {
+    fn send(&mut self, outcome: Outcome) {
+        if let Some(tell) = self.tell.take() {
+            tell(Ended {
+                step: self.step,
+                attempt: self.attempt,
+                outcome,
+            });
+        }
+    }
+}
+
+impl<F: FnOnce(Ended)> Drop for Report<F> {
+    fn drop(&mut self) {
+        self.send(Outcome::HandedBack);
+    }
+}

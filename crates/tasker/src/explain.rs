@@ -1,0 +1,179 @@
+//! Why has this step not started?
+//!
+//! One answer per step, from the same conditions that a claim uses.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use tasker_model::id::TaskId;
+use tasker_model::outcome::FailureKind;
+use tasker_model::readiness::{Readiness, readiness};
+use tasker_model::task::TaskState;
+use tasker_model::template::TaskTemplate;
+use tasker_model::transition::{Change, Transition};
+use tasker_store::Store;
+use tasker_store::record::{StepRecord, TaskDetail, WorkerRecord};
+
+use crate::error::Error;
+
+/// A worker that has not been seen for so long does not count as one that could run a step.
+const WORKER_SILENT_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
+/// What a step is doing, or what it waits for.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explanation {
+    /// The step.
+    pub step: String,
+    /// Its state.
+    pub state: tasker_model::step::StepState,
+    /// One sentence.
+    pub why: String,
+}
+
+/// Explains every step of a task, or one of them.
+pub async fn explain(
+    store: &dyn Store,
+    task_id: TaskId,
+    only: Option<&str>,
+) -> Result<Vec<Explanation>, Error> {
+    let detail = store
+        .task_detail(task_id)
+        .await?
+        .ok_or(Error::NoSuchTask(task_id))?;
+    let template = store.template(detail.task.template).await?;
+    if let Some(step) = only {
+        crate::task::step_position(store, task_id, step).await?;
+    }
+    let now = store.clock().now();
+    let since = now
+        .checked_sub(WORKER_SILENT_AFTER)
+        .unwrap_or(Timestamp::MIN);
+    let workers = store.workers(since).await?;
+    let asked = Asked {
+        detail: &detail,
+        template: &template,
+        workers: &workers,
+        now,
+    };
+    let wanted = detail
+        .steps
+        .iter()
+        .filter(|step| only.is_none_or(|o| o == step.name.as_str()));
+    Ok(wanted
+        .map(|step| Explanation {
+            step: step.name.as_str().to_owned(),
+            state: step.state,
+            why: asked.why(step),
+        })
+        .collect())
+}
+
+struct Asked<'a> {
+    detail: &'a TaskDetail,
+    template: &'a TaskTemplate,
+    workers: &'a [WorkerRecord],
+    now: Timestamp,
+}
+
+impl Asked<'_> {
+    fn why(&self, step: &StepRecord) -> String {
+        match readiness(step.facts(), self.now) {
+            Readiness::Done => format!("it is {}", step.state.status()),
+            Readiness::Cancelled => "it was cancelled".to_owned(),
+            Readiness::Running { lease_until } => self.running(step, lease_until),
+            Readiness::WaitingForParents { .. } => self.parents(step),
+            Readiness::WaitingUntil(due) => self.backoff(step, due),
+            Readiness::Blocked => self.blocked(step),
+            Readiness::LeaseExpired => {
+                format!("its worker has vanished; {}", self.for_a_worker())
+            }
+            Readiness::Ready => self.for_a_worker(),
+        }
+    }
+
+    fn running(&self, step: &StepRecord, lease_until: Timestamp) -> String {
+        let worker = self
+            .workers
+            .iter()
+            .find(|worker| Some(worker.worker_id) == step.worker);
+        let by = match worker {
+            Some(worker) => format!("process {} on {}", worker.pid, worker.host),
+            None => "a worker that has not been seen lately".to_owned(),
+        };
+        let (attempt, limit) = (step.attempts, step.attempt_limit);
+        format!(
+            "attempt {attempt} of {limit} runs in {by}; its lease ends in {}",
+            self.in_(lease_until)
+        )
+    }
+
+    fn parents(&self, step: &StepRecord) -> String {
+        let parents = self.template.dag().parents(step.position).iter();
+        let waiting: Vec<String> = parents
+            .map(|parent| &self.detail.steps[*parent as usize])
+            .filter(|parent| !parent.state.is_done())
+            .map(|parent| format!("`{}` ({})", parent.name, parent.state.status()))
+            .collect();
+        let shown = waiting
+            .iter()
+            .take(8)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        match waiting.len().saturating_sub(8) {
+            0 => format!("it waits for {shown}"),
+            more => format!("it waits for {shown} and {more} more"),
+        }
+    }
+
+    fn backoff(&self, step: &StepRecord, due: Timestamp) -> String {
+        match self.last_failure(step) {
+            Some(failure) => format!(
+                "attempt {} of {} failed ({}); the next is due in {}",
+                step.attempts,
+                step.attempt_limit,
+                failure.message,
+                self.in_(due)
+            ),
+            None => format!("it is due in {}", self.in_(due)),
+        }
+    }
+
+    fn blocked(&self, step: &StepRecord) -> String {
+        if self.detail.task.summary.state == TaskState::Cancelled {
+            return "its task was cancelled".to_owned();
+        }
+        let message = self
+            .last_failure(step)
+            .map_or("no message", |f| f.message.as_str());
+        let (attempts, limit) = (step.attempts, step.attempt_limit);
+        match step.failure {
+            Some(FailureKind::Quarantined) => format!("it is quarantined: {message}"),
+            Some(FailureKind::Permanent) => format!("it failed permanently: {message}"),
+            Some(FailureKind::DeadlineExceeded) => message.to_owned(),
+            _ => format!("it failed, and all {attempts} of {limit} attempts are used: {message}"),
+        }
+    }
+
+    fn for_a_worker(&self) -> String {
+        let handler = self.template.full_name();
+        if self
+            .workers
+            .iter()
+            .any(|worker| worker.handlers.contains(&handler))
+        {
+            return "it is ready and waits for a free slot of a worker".to_owned();
+        }
+        format!("it is ready, but no worker runs {handler}")
+    }
+
+    fn last_failure(&self, step: &StepRecord) -> Option<&tasker_model::outcome::Failure> {
+        let of_step = |transition: &&Transition| matches!(transition.change, Change::Step { position, .. } if position == step.position);
+        let mut changes = self.detail.transitions.iter().rev().filter(of_step);
+        changes.find_map(|transition| transition.failure.as_ref())
+    }
+
+    fn in_(&self, time: Timestamp) -> String {
+        let seconds = time.duration_since(self.now).as_millis() as f64 / 1_000.0;
+        format!("{:.1} s", seconds.max(0.0))
+    }
+}

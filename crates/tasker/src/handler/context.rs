@@ -1,0 +1,134 @@
+//! What a step handler is given.
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use tasker_model::id::{Position, StepKey, TaskId};
+use tasker_model::json::Json;
+use tasker_model::template::{StepTemplate, TaskTemplate};
+use tasker_store::store::ClaimedStep;
+use tokio_util::sync::CancellationToken;
+
+use super::error::PermanentError;
+
+/// One attempt of one step, as its handler sees it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StepContext {
+    key: StepKey,
+    attempt: u32,
+    attempt_limit: u32,
+    template: TaskTemplate,
+    context: Json,
+    parents: Arc<[(Position, Option<Json>)]>,
+    cancelled: CancellationToken,
+}
+
+impl StepContext {
+    pub(crate) fn new(step: &ClaimedStep, cancelled: CancellationToken) -> StepContext {
+        StepContext {
+            key: step.lease.step,
+            attempt: step.lease.attempt,
+            attempt_limit: step.attempt_limit,
+            template: step.template.clone(),
+            context: step.context.clone(),
+            parents: step.parents.clone(),
+            cancelled,
+        }
+    }
+
+    fn definition(&self) -> &StepTemplate {
+        self.template.step(self.key.position)
+    }
+
+    /// The task that this step belongs to.
+    pub fn task_id(&self) -> TaskId {
+        self.key.task_id
+    }
+
+    /// The name of this step.
+    pub fn name(&self) -> &str {
+        self.definition().name.as_str()
+    }
+
+    /// The number of this attempt, from 1. It grows with every attempt, also after a crash, so
+    /// an outside system can refuse what comes from an earlier one.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// How many attempts there may be.
+    pub fn attempt_limit(&self) -> u32 {
+        self.attempt_limit
+    }
+
+    /// A key that is the same for all attempts of this step, for outside systems that recognise a
+    /// repeated request.
+    pub fn idempotency_key(&self) -> String {
+        self.key.idempotency_key()
+    }
+
+    /// The task's input as a type.
+    ///
+    /// The error is permanent: the same input will not fit the next time either.
+    pub fn context<T: DeserializeOwned>(&self) -> Result<T, PermanentError> {
+        self.context.read().map_err(|error| {
+            PermanentError::new(format!(
+                "the context does not fit the handler's type: {error}"
+            ))
+            .error_code("CONTEXT_TYPE")
+        })
+    }
+
+    /// The result of a step that this one depends on, as a type.
+    ///
+    /// The error is permanent. It names the step if this one does not depend on it, if it was
+    /// skipped or resolved without a result, or if its result is of another shape.
+    pub fn parent<T: DeserializeOwned>(&self, name: &str) -> Result<T, PermanentError> {
+        let result = self.parent_json(name)?.ok_or_else(|| {
+            let text = format!("step `{name}` has no result: it was skipped or resolved by hand");
+            PermanentError::new(text).error_code("PARENT_WITHOUT_RESULT")
+        })?;
+        result.read().map_err(|error| {
+            let step = self.name();
+            let text = format!("the result of step `{name}` does not fit step `{step}`: {error}");
+            PermanentError::new(text).error_code("PARENT_TYPE")
+        })
+    }
+
+    /// The result of a step that this one depends on, as it is stored; `None` if it was skipped
+    /// or resolved without a result.
+    pub fn parent_json(&self, name: &str) -> Result<Option<&Json>, PermanentError> {
+        let position = self.template.position(name);
+        let parent = position.and_then(|p| self.parents.iter().find(|(parent, _)| *parent == p));
+        parent.map(|(_, result)| result.as_ref()).ok_or_else(|| {
+            let (step, parents) = (self.name(), self.definition().depends_on_steps.join(", "));
+            let parents = if parents.is_empty() {
+                "nothing"
+            } else {
+                &parents
+            };
+            let text =
+                format!("step `{step}` does not depend on `{name}`; it depends on {parents}");
+            PermanentError::new(text).error_code("NOT_A_PARENT")
+        })
+    }
+
+    /// The results of all parents that have one, in the order in which the step names them.
+    pub fn parents<T: DeserializeOwned>(&self) -> Result<Vec<T>, PermanentError> {
+        let names = self.parents.iter().filter(|(_, result)| result.is_some());
+        names
+            .map(|(parent, _)| self.parent(self.template.step(*parent).name.as_str()))
+            .collect()
+    }
+
+    /// Ends when this attempt is of no use any more: its task was cancelled, its time is over, or
+    /// its lease was lost. Whatever it returns afterwards is ignored.
+    pub async fn cancelled(&self) {
+        self.cancelled.cancelled().await;
+    }
+
+    /// Whether this attempt is of no use any more; for handlers that work without awaiting.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.is_cancelled()
+    }
+}

@@ -1,0 +1,205 @@
+//! A task as the library hands it out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tasker_model::dag::Dag;
+use tasker_model::id::{Position, TaskId};
+use tasker_model::json::Json;
+use tasker_model::step::StepState;
+use tasker_model::task::TaskState;
+use tasker_store::Store;
+use tasker_store::record::TaskDetail;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::Error;
+use crate::execute::until;
+use crate::worker::Message;
+
+/// How often a task that another process may finish is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A task, with its state as last seen.
+pub struct Task {
+    id: TaskId,
+    state: TaskState,
+    store: Arc<dyn Store>,
+    engine: mpsc::UnboundedSender<Message>,
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task")
+            .field("id", &self.id)
+            .field("state", &self.state)
+            .finish()
+    }
+}
+
+/// One step of a task, with its result.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkflowStep {
+    /// Its name.
+    pub name: String,
+    /// The word for its state (spec 16): pending, running, completed, failed, cancelled, skipped.
+    pub status: &'static str,
+    /// Its state.
+    pub state: StepState,
+    /// Attempts made.
+    pub attempts: u32,
+    /// What it produced.
+    pub result: Option<Value>,
+}
+
+impl WorkflowStep {
+    /// The result as a type; `None` if there is no result.
+    pub fn result_as<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
+        let read = self.result.clone().map(serde_json::from_value).transpose();
+        read.map_err(|error| Error::NotJson(Arc::new(error)))
+    }
+}
+
+impl Task {
+    pub(crate) fn new(
+        id: TaskId,
+        state: TaskState,
+        store: Arc<dyn Store>,
+        engine: mpsc::UnboundedSender<Message>,
+    ) -> Task {
+        Task {
+            id,
+            state,
+            store,
+            engine,
+        }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// The word for its state as last seen: `pending`, `running`, `completed`, `failed` or
+    /// `cancelled`.
+    pub fn status(&self) -> &'static str {
+        self.state.status()
+    }
+
+    /// Its state as last seen.
+    pub fn state(&self) -> TaskState {
+        self.state
+    }
+
+    /// Whether a person declared it done: then `status` is `completed`, too.
+    pub fn manually_resolved(&self) -> bool {
+        self.state == TaskState::ResolvedManually
+    }
+
+    /// Looks at the store again.
+    pub async fn refresh(&mut self) -> Result<TaskState, Error> {
+        let found = self
+            .store
+            .task(self.id)
+            .await?
+            .ok_or(Error::NoSuchTask(self.id))?;
+        self.state = found.summary.state;
+        Ok(self.state)
+    }
+
+    /// Its steps, parents before children.
+    pub async fn workflow_steps(&self) -> Result<Vec<WorkflowStep>, Error> {
+        let detail = self.detail().await?;
+        let templates = self.store.template(detail.task.template).await?;
+        steps_in_order(&detail, templates.dag())
+    }
+
+    /// The task with steps and record, as stored.
+    pub async fn detail(&self) -> Result<TaskDetail, Error> {
+        self.store
+            .task_detail(self.id)
+            .await?
+            .ok_or(Error::NoSuchTask(self.id))
+    }
+
+    /// Waits until the task is final, or the time is over; gives its state then.
+    ///
+    /// Tasks that this process finishes are noticed at once, those of other processes within a
+    /// second.
+    pub async fn wait(&mut self, deadline: Option<Duration>) -> Result<TaskState, Error> {
+        let (told, tell) = oneshot::channel();
+        // The engine may have stopped; then the looks at the store are what remains.
+        let _ = self.engine.send(Message::Watch(self.id, told));
+        self.wait_for(tell, deadline).await
+    }
+
+    pub(crate) async fn wait_for(
+        &mut self,
+        mut tell: oneshot::Receiver<TaskState>,
+        deadline: Option<Duration>,
+    ) -> Result<TaskState, Error> {
+        let clock = self.store.clock();
+        let end = deadline.map(|deadline| until(clock.now(), deadline));
+        let mut told = true;
+        loop {
+            if self.refresh().await?.is_final() || end.is_some_and(|end| end <= clock.now()) {
+                return Ok(self.state);
+            }
+            let look = until(clock.now(), LOOK_EVERY);
+            tokio::select! {
+                state = &mut tell, if told => match state {
+                    Ok(state) => {
+                        self.state = state;
+                        return Ok(state);
+                    }
+                    Err(_) => told = false,
+                },
+                () = clock.sleep_until(end.map_or(look, |end| end.min(look))) => {}
+            }
+        }
+    }
+
+    pub(crate) fn saw(&mut self, state: TaskState) {
+        self.state = state;
+    }
+}
+
+fn steps_in_order(detail: &TaskDetail, dag: &Dag) -> Result<Vec<WorkflowStep>, Error> {
+    let mut order: Vec<Position> = dag.order().to_vec();
+    order.sort_by_key(|position| (dag.level(*position), *position));
+    let steps = order.into_iter().map(|position| {
+        let step = &detail.steps[position as usize];
+        let result = step.result.as_ref().map(Json::read).transpose();
+        Ok(WorkflowStep {
+            name: step.name.as_str().to_owned(),
+            status: step.state.status(),
+            state: step.state,
+            attempts: step.attempts,
+            result: result.map_err(|error| Error::NotJson(Arc::new(error)))?,
+        })
+    });
+    steps.collect()
+}
+
+/// The place of a step that a person names.
+pub async fn step_position(store: &dyn Store, task_id: TaskId, step: &str) -> Result<u32, Error> {
+    let task = store
+        .task(task_id)
+        .await?
+        .ok_or(Error::NoSuchTask(task_id))?;
+    let template = store.template(task.template).await?;
+    template.position(step).ok_or_else(|| {
+        let steps = &template.source().steps;
+        let known = steps
+            .iter()
+            .map(|step| step.name.as_str().to_owned())
+            .collect();
+        Error::NoSuchStep {
+            task_id,
+            step: step.to_owned(),
+            known,
+        }
+    })
+}

@@ -1,0 +1,822 @@
+//! The loop: what has come in, what the store answers, what time it is.
+//!
+//! One thread runs it, apart from all handlers. It sends batches to the store and goes on while
+//! they commit: what ends meanwhile is the next batch, which is group commit without waiting for
+//! anything. It holds nothing that is not in the store, except which attempts run here.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use jiff::{SignedDuration, Timestamp};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tasker_model::event::Fact;
+use tasker_model::id::{TaskId, WorkerId};
+use tasker_model::name::{Queue, StepName};
+use tasker_model::outcome::{Outcome, Settlement, settle};
+use tasker_model::task::TaskState;
+use tasker_model::template::TaskTemplate;
+use tasker_store::record::{TemplateId, WorkerRecord};
+use tasker_store::store::{
+    ClaimBudget, ClaimedStep, Completion, Created, Lease, NewTask, Progress, Recorded, Runnable,
+};
+use tasker_store::{Clock, Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::Error;
+use crate::events::Publisher;
+use crate::execute::{Attempt, Attempts, Ended, until};
+use crate::options::Options;
+use crate::registry::Registry;
+
+/// Transactions of outcomes that are under way at once: while one commits, the next is built.
+const COMMITS_AT_ONCE: usize = 2;
+/// Tasks that one transaction creates at most.
+const CREATE_BATCH_MAX: usize = 1_000;
+/// How often a store that shows changes of other processes is looked at.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_millis(50);
+/// The first and the longest pause after the store has failed.
+const STORE_PAUSE_MIN: SignedDuration = SignedDuration::from_millis(50);
+const STORE_PAUSE_MAX: SignedDuration = SignedDuration::from_secs(5);
+/// How long a stopping worker waits for handlers that it has told to stop.
+const STOP_WAIT: SignedDuration = SignedDuration::from_secs(1);
+
+/// What the loop is told.
+pub(crate) enum Message {
+    /// Create tasks.
+    Create(Creation),
+    /// Say when a task is final.
+    Watch(TaskId, oneshot::Sender<TaskState>),
+    /// A handler has ended.
+    Ended(Ended),
+    /// Something may be due.
+    Look,
+    /// A person may have taken leases away.
+    CheckLeases,
+    /// Finish or hand back, then end.
+    Stop(Duration),
+}
+
+/// Tasks to create together, and who waits for that.
+pub(crate) struct Creation {
+    pub(crate) tasks: Vec<NewTask>,
+    /// Told when the first task is final.
+    pub(crate) watch: Option<oneshot::Sender<TaskState>>,
+    pub(crate) reply: oneshot::Sender<Result<Vec<Created>, Error>>,
+}
+
+/// An outcome on its way to the store.
+#[derive(Clone)]
+struct Outgoing {
+    completion: Completion,
+    step: StepName,
+}
+
+/// What the store answered.
+enum Reply {
+    Created(
+        Vec<Creation>,
+        usize,
+        Result<(Vec<Created>, Progress), StoreError>,
+    ),
+    Completed(
+        Vec<Outgoing>,
+        usize,
+        Result<(Vec<Recorded>, Progress), StoreError>,
+    ),
+    Claimed(usize, Result<Progress, StoreError>),
+    Beaten(Result<Beat, StoreError>),
+}
+
+/// What a heartbeat brings back.
+struct Beat {
+    lost: Vec<Lease>,
+    new_templates: Vec<(TemplateId, TaskTemplate)>,
+}
+
+/// Where a worker that has been told to stop is.
+#[derive(Clone, Copy)]
+enum Stopping {
+    No,
+    /// Running attempts may finish until then.
+    Finishing(Timestamp),
+    /// They have been told to stop; those that have not by then are left behind.
+    HandingBack(Timestamp),
+}
+
+/// What a worker is made of.
+pub(crate) struct Parts {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) registry: Registry,
+    pub(crate) options: Options,
+    pub(crate) publisher: Publisher,
+    pub(crate) record: WorkerRecord,
+    pub(crate) templates: Vec<(TemplateId, TaskTemplate)>,
+    pub(crate) runtime: tokio::runtime::Handle,
+}
+
+/// The loop's state.
+pub(crate) struct Worker {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    registry: Registry,
+    options: Options,
+    publisher: Publisher,
+    record: WorkerRecord,
+    runnable: Arc<[Runnable]>,
+    last_template: Option<TemplateId>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    own: mpsc::WeakUnboundedSender<Message>,
+    attempts: Attempts,
+    chance: StdRng,
+    /// Slots that neither an attempt nor a claim under way has taken.
+    free: usize,
+    ended: VecDeque<Outgoing>,
+    creations: VecDeque<Creation>,
+    watching: HashMap<TaskId, Vec<oneshot::Sender<TaskState>>>,
+    under_way: FuturesUnordered<BoxFuture<'static, Reply>>,
+    commits: usize,
+    creating: bool,
+    claiming: bool,
+    beating: bool,
+    /// Something due may be waiting in the store for a free slot.
+    backlog: bool,
+    next_claim: Timestamp,
+    next_look: Timestamp,
+    next_beat: Timestamp,
+    seen_mark: Option<u64>,
+    /// Nothing is sent before, because the store has failed.
+    paused_until: Timestamp,
+    pause: SignedDuration,
+    /// After a batch was refused: one at a time, so that only the refused one is given up.
+    one_by_one: usize,
+    stopping: Stopping,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        parts: Parts,
+        inbox: mpsc::UnboundedReceiver<Message>,
+        own: mpsc::WeakUnboundedSender<Message>,
+    ) -> Worker {
+        let Parts {
+            store,
+            registry,
+            options,
+            publisher,
+            record,
+            templates,
+            runtime,
+        } = parts;
+        let clock = store.clock();
+        let now = clock.now();
+        let chance = match options.jitter_seed {
+            Some(seed) => StdRng::seed_from_u64(seed),
+            None => StdRng::from_rng(&mut rand::rng()),
+        };
+        let mut worker = Worker {
+            attempts: Attempts::new(runtime, options.result_bytes_max),
+            free: options.slots,
+            runnable: Arc::new([]),
+            last_template: None,
+            store,
+            clock,
+            registry,
+            options,
+            publisher,
+            record,
+            inbox,
+            own,
+            chance,
+            ended: VecDeque::new(),
+            creations: VecDeque::new(),
+            watching: HashMap::new(),
+            under_way: FuturesUnordered::new(),
+            commits: 0,
+            creating: false,
+            claiming: false,
+            beating: false,
+            backlog: true,
+            next_claim: now,
+            next_look: now,
+            next_beat: now,
+            seen_mark: None,
+            paused_until: Timestamp::MIN,
+            pause: STORE_PAUSE_MIN,
+            one_by_one: 0,
+            stopping: Stopping::No,
+        };
+        worker.adopt(templates);
+        worker
+    }
+
+    /// Runs until told to stop, or until nobody is left who could tell.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.tick();
+            if self.is_finished() {
+                return;
+            }
+            let next = self.next_time();
+            tokio::select! {
+                biased;
+                Some(reply) = self.under_way.next(), if !self.under_way.is_empty() => {
+                    self.on_reply(reply);
+                }
+                message = self.inbox.recv(), if !self.inbox.is_closed() || !self.inbox.is_empty() => {
+                    match message {
+                        Some(message) => self.on_messages(message),
+                        None => self.stop(Duration::ZERO),
+                    }
+                }
+                () = self.clock.sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// Does whatever is due at this moment; never waits.
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        self.end_late_attempts(now);
+        self.hand_back_when_grace_ends(now);
+        self.look_at_mark(now);
+        if now < self.paused_until {
+            return;
+        }
+        self.send_outcomes();
+        self.send_creations();
+        self.send_claim(now);
+        self.send_heartbeat(now);
+    }
+
+    fn next_time(&self) -> Timestamp {
+        let now = self.clock.now();
+        let mut next = self.next_beat.min(self.next_claim);
+        if self.seen_mark.is_some() && self.wants_claims() {
+            next = next.min(self.next_look);
+        }
+        // While the store is paused only the pause's end and the attempts' deadlines matter, and
+        // while a call is under way its answer comes first.
+        next = next.max(self.paused_until);
+        if next <= now {
+            next = until(now, Duration::from_secs(1));
+        }
+        next = next.min(self.attempts.next_deadline().unwrap_or(Timestamp::MAX));
+        match self.stopping {
+            Stopping::No => next,
+            Stopping::Finishing(end) | Stopping::HandingBack(end) => next.min(end),
+        }
+    }
+
+    fn wants_claims(&self) -> bool {
+        self.free > 0 && matches!(self.stopping, Stopping::No) && self.options.slots > 0
+    }
+
+    // -- what comes in
+
+    fn on_messages(&mut self, first: Message) {
+        self.on_message(first);
+        // Take in all that waits, so that it becomes one batch; bounded, so that replies get in.
+        for _ in 0..self.options.commit_batch_max {
+            match self.inbox.try_recv() {
+                Ok(message) => self.on_message(message),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Create(creation) => self.creations.push_back(creation),
+            Message::Watch(task_id, reply) => self.watch(task_id, reply),
+            Message::Ended(ended) => {
+                if let Some(attempt) = self.attempts.take(ended.step, ended.attempt) {
+                    self.settle(&attempt, ended.outcome);
+                }
+            }
+            Message::Look => self.backlog = true,
+            Message::CheckLeases => self.next_beat = Timestamp::MIN,
+            Message::Stop(grace) => self.stop(grace),
+        }
+    }
+
+    fn watch(&mut self, task_id: TaskId, reply: oneshot::Sender<TaskState>) {
+        let watchers = self.watching.entry(task_id).or_default();
+        // Those that gave up waiting need not be kept.
+        watchers.retain(|watcher| !watcher.is_closed());
+        watchers.push(reply);
+    }
+
+    fn stop(&mut self, grace: Duration) {
+        if matches!(self.stopping, Stopping::No) {
+            self.inbox.close();
+            self.stopping = Stopping::Finishing(until(self.clock.now(), grace));
+        }
+    }
+
+    // -- attempts
+
+    fn start(&mut self, claimed: ClaimedStep) {
+        let step = claimed.lease.step;
+        let definition = claimed.template.step(step.position);
+        let (at, attempt) = (self.clock.now(), claimed.lease.attempt);
+        self.publisher.publish(at, step.task_id, || {
+            let step = definition.name.clone();
+            Fact::StepStarted { step, attempt }
+        });
+        let until = until(at, self.timeout(definition.timeout_ms));
+        let handler = self
+            .registry
+            .step_handler(claimed.template.hash(), step.position)
+            .cloned();
+        match (handler, self.own.upgrade()) {
+            (Some(handler), Some(own)) => {
+                self.attempts.start(claimed, handler, until, move |ended| {
+                    // Fails only after the loop has ended; then the lease runs out.
+                    let _ = own.send(Message::Ended(ended));
+                })
+            }
+            _ => self.refuse(&claimed),
+        }
+    }
+
+    /// Gives back what cannot be started any more: the engine is being dropped.
+    fn refuse(&mut self, claimed: &ClaimedStep) {
+        let completion = Completion {
+            lease: claimed.lease,
+            settlement: Settlement::HandBack,
+        };
+        let step = claimed
+            .template
+            .step(claimed.lease.step.position)
+            .name
+            .clone();
+        self.free += 1;
+        self.ended.push_back(Outgoing { completion, step });
+    }
+
+    fn timeout(&self, timeout_ms: Option<u64>) -> Duration {
+        let default = Duration::from_secs(self.options.step_timeout_seconds);
+        timeout_ms.map_or(default, Duration::from_millis)
+    }
+
+    fn end_late_attempts(&mut self, now: Timestamp) {
+        while let Some(attempt) = self.attempts.take_late(now) {
+            attempt.stop();
+            let position = attempt.claimed.lease.step.position;
+            let timeout = self.timeout(attempt.claimed.template.step(position).timeout_ms);
+            let outcome = attempt.timed_out(timeout);
+            self.settle(&attempt, outcome);
+        }
+    }
+
+    /// Decides what an outcome means, and queues it for the store.
+    fn settle(&mut self, attempt: &Attempt, outcome: Outcome) {
+        let ClaimedStep {
+            lease,
+            attempt_limit,
+            template,
+            ..
+        } = &attempt.claimed;
+        let definition = template.step(lease.step.position);
+        let chance = self.chance.random::<f64>();
+        let settlement = settle(
+            outcome,
+            lease.attempt,
+            *attempt_limit,
+            &definition.retry,
+            chance,
+        );
+        let completion = Completion {
+            lease: *lease,
+            settlement,
+        };
+        self.ended.push_back(Outgoing {
+            completion,
+            step: definition.name.clone(),
+        });
+        self.free += 1;
+    }
+
+    fn hand_back_when_grace_ends(&mut self, now: Timestamp) {
+        match self.stopping {
+            Stopping::Finishing(end) if end <= now => {
+                self.attempts.stop_all();
+                let end = now.checked_add(STOP_WAIT).unwrap_or(Timestamp::MAX);
+                self.stopping = Stopping::HandingBack(end);
+            }
+            Stopping::HandingBack(end) if end <= now && !self.attempts.is_empty() => {
+                let left = self.attempts.len();
+                tracing::warn!(
+                    left,
+                    "handlers that block are left behind; their leases run out"
+                );
+                for lease in self.attempts.leases() {
+                    self.attempts.take(lease.step, lease.attempt);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        !matches!(self.stopping, Stopping::No)
+            && self.attempts.is_empty()
+            && self.ended.is_empty()
+            && self.creations.is_empty()
+            && self.under_way.is_empty()
+    }
+
+    // -- what goes out
+
+    /// Takes all free slots for a claim under way; what it does not use comes back.
+    fn budget(&mut self, also_due: bool) -> Option<ClaimBudget> {
+        if !self.wants_claims() || self.runnable.is_empty() {
+            return None;
+        }
+        Some(ClaimBudget {
+            worker: self.record.worker_id,
+            slots: std::mem::take(&mut self.free),
+            lease_ms: self.options.lease_ms(),
+            runnable: self.runnable.clone(),
+            also_due,
+        })
+    }
+
+    fn send_outcomes(&mut self) {
+        while !self.ended.is_empty() && self.commits < COMMITS_AT_ONCE {
+            let most = if self.one_by_one > 0 {
+                1
+            } else {
+                self.options.commit_batch_max
+            };
+            self.one_by_one = self.one_by_one.saturating_sub(1);
+            let batch: Vec<Outgoing> = self.ended.drain(..self.ended.len().min(most)).collect();
+            let completions = batch
+                .iter()
+                .map(|outgoing| outgoing.completion.clone())
+                .collect();
+            let also_due = std::mem::take(&mut self.backlog);
+            let budget = self.budget(also_due);
+            self.backlog |= also_due && budget.is_none();
+            let slots = budget.as_ref().map_or(0, |budget| budget.slots);
+            let (store, worker) = (self.store.clone(), self.record.worker_id);
+            self.commits += 1;
+            self.under_way.push(Box::pin(async move {
+                Reply::Completed(
+                    batch,
+                    slots,
+                    store.complete(worker, completions, budget).await,
+                )
+            }));
+        }
+    }
+
+    fn send_creations(&mut self) {
+        if self.creating || self.creations.is_empty() {
+            return;
+        }
+        let mut batch = Vec::new();
+        let mut tasks = Vec::new();
+        while let Some(next) = self.creations.front()
+            && (tasks.is_empty() || tasks.len() + next.tasks.len() <= CREATE_BATCH_MAX)
+        {
+            let creation = self
+                .creations
+                .pop_front()
+                .expect("invariant: there is a front");
+            tasks.extend(creation.tasks.iter().cloned());
+            batch.push(creation);
+        }
+        let budget = self.budget(false);
+        let slots = budget.as_ref().map_or(0, |budget| budget.slots);
+        let store = self.store.clone();
+        self.creating = true;
+        self.under_way.push(Box::pin(async move {
+            Reply::Created(batch, slots, store.create(tasks, budget).await)
+        }));
+    }
+
+    fn send_claim(&mut self, now: Timestamp) {
+        if self.claiming || !(self.backlog || self.next_claim <= now) {
+            return;
+        }
+        let mark = self.store.change_mark();
+        let Some(budget) = self.budget(true) else {
+            // Whoever frees a slot claims; a worker without any never does.
+            self.next_claim = until(now, Duration::from_secs(self.options.poll_seconds));
+            return;
+        };
+        self.backlog = false;
+        self.claiming = true;
+        self.seen_mark = mark;
+        let (store, slots) = (self.store.clone(), budget.slots);
+        self.under_way.push(Box::pin(async move {
+            Reply::Claimed(slots, store.claim(budget).await)
+        }));
+    }
+
+    /// A commit of anybody, this worker included, is a reason to look for what is due.
+    fn look_at_mark(&mut self, now: Timestamp) {
+        if now < self.next_look || self.claiming || !self.wants_claims() {
+            return;
+        }
+        self.next_look = now.checked_add(LOOK_EVERY).unwrap_or(Timestamp::MAX);
+        if self.seen_mark.is_some() && self.store.change_mark() != self.seen_mark {
+            self.backlog = true;
+        }
+    }
+
+    fn send_heartbeat(&mut self, now: Timestamp) {
+        if self.beating || now < self.next_beat {
+            return;
+        }
+        self.beating = true;
+        let third = Duration::from_millis(self.options.lease_ms() / 3);
+        self.next_beat = until(now, third.max(Duration::from_millis(1)));
+        let (store, leases) = (self.store.clone(), self.attempts.leases());
+        let mut record = self.record.clone();
+        record.seen_at = now;
+        let (lease_ms, last_template) = (self.options.lease_ms(), self.last_template);
+        self.under_way.push(Box::pin(async move {
+            let beat = async {
+                let worker = record.worker_id;
+                store.register_worker(record).await?;
+                let lost = if leases.is_empty() {
+                    Vec::new()
+                } else {
+                    store.heartbeat(worker, leases, lease_ms).await?
+                };
+                Ok(Beat {
+                    lost,
+                    new_templates: store.templates(last_template).await?,
+                })
+            };
+            Reply::Beaten(beat.await)
+        }));
+    }
+
+    // -- what the store answers
+
+    fn on_reply(&mut self, reply: Reply) {
+        match reply {
+            Reply::Created(batch, slots, answer) => {
+                self.creating = false;
+                self.on_created(batch, slots, answer);
+            }
+            Reply::Completed(batch, slots, answer) => {
+                self.commits -= 1;
+                self.on_completed(batch, slots, answer);
+            }
+            Reply::Claimed(slots, answer) => {
+                self.claiming = false;
+                self.on_claimed(slots, answer);
+            }
+            Reply::Beaten(answer) => {
+                self.beating = false;
+                self.on_beaten(answer);
+            }
+        }
+    }
+
+    fn on_created(
+        &mut self,
+        mut batch: Vec<Creation>,
+        slots: usize,
+        answer: Result<(Vec<Created>, Progress), StoreError>,
+    ) {
+        match answer {
+            Ok((created, progress)) => {
+                let mut created = created.into_iter();
+                for creation in batch {
+                    let of_creation: Vec<_> = created.by_ref().take(creation.tasks.len()).collect();
+                    self.announce(creation, of_creation);
+                }
+                self.proceed(slots, progress);
+            }
+            Err(error) if error.is_transient() || batch.len() == 1 => {
+                self.free += slots;
+                let error = Error::from(error);
+                for creation in batch.drain(..) {
+                    // Whoever asked may have gone away.
+                    let _ = creation.reply.send(Err(error.clone()));
+                }
+            }
+            Err(_) => {
+                // One of them cannot be created; each goes alone, so that the others can.
+                self.free += slots;
+                for creation in batch {
+                    self.create_alone(creation);
+                }
+            }
+        }
+    }
+
+    fn create_alone(&mut self, creation: Creation) {
+        let (store, tasks) = (self.store.clone(), creation.tasks.clone());
+        self.under_way.push(Box::pin(async move {
+            Reply::Created(vec![creation], 0, store.create(tasks, None).await)
+        }));
+    }
+
+    fn announce(&mut self, creation: Creation, created: Vec<Created>) {
+        let now = self.clock.now();
+        for answer in &created {
+            if let Created::New(task_id) = answer {
+                self.publisher.publish(now, *task_id, || Fact::TaskCreated);
+            }
+        }
+        if let (Some(watch), Some(Created::New(task_id))) = (creation.watch, created.first()) {
+            self.watch(*task_id, watch);
+        }
+        let _ = creation.reply.send(Ok(created));
+    }
+
+    fn on_completed(
+        &mut self,
+        batch: Vec<Outgoing>,
+        slots: usize,
+        answer: Result<(Vec<Recorded>, Progress), StoreError>,
+    ) {
+        match answer {
+            Ok((recorded, progress)) => {
+                self.recovered();
+                for (outgoing, recorded) in batch.into_iter().zip(recorded) {
+                    self.on_recorded(outgoing, recorded);
+                }
+                self.proceed(slots, progress);
+            }
+            Err(error) => {
+                self.free += slots;
+                self.backlog = true;
+                if is_ours(&error) && batch.len() == 1 {
+                    let lease = batch[0].completion.lease;
+                    tracing::error!(%error, ?lease, "an outcome was refused; its lease runs out");
+                    return;
+                }
+                if is_ours(&error) {
+                    self.one_by_one = batch.len();
+                } else {
+                    self.pause(&error);
+                }
+                for outgoing in batch.into_iter().rev() {
+                    self.ended.push_front(outgoing);
+                }
+            }
+        }
+    }
+
+    fn on_recorded(&mut self, outgoing: Outgoing, recorded: Recorded) {
+        let Outgoing {
+            completion: Completion { lease, settlement },
+            step,
+        } = outgoing;
+        if recorded == Recorded::LeaseLost {
+            tracing::warn!(task.id = %lease.step.task_id, step.name = %step, attempt = lease.attempt,
+                "the lease was lost before the outcome came; it was not recorded");
+            return;
+        }
+        let now = self.clock.now();
+        let attempt = lease.attempt;
+        if let Settlement::Retry { delay_ms, .. } = settlement {
+            self.next_claim = self
+                .next_claim
+                .min(until(now, Duration::from_millis(delay_ms)));
+        }
+        self.publisher
+            .publish(now, lease.step.task_id, || match settlement {
+                Settlement::Complete { .. } => Fact::StepCompleted { step, attempt },
+                Settlement::Retry { failure, delay_ms } => Fact::StepFailed {
+                    step,
+                    attempt,
+                    failure,
+                    retry_in_ms: Some(delay_ms),
+                },
+                Settlement::Fail { failure } => Fact::StepFailed {
+                    step,
+                    attempt,
+                    failure,
+                    retry_in_ms: None,
+                },
+                Settlement::HandBack => Fact::StepHandedBack { step, attempt },
+            });
+    }
+
+    fn on_claimed(&mut self, slots: usize, answer: Result<Progress, StoreError>) {
+        let now = self.clock.now();
+        let poll = until(now, Duration::from_secs(self.options.poll_seconds));
+        match answer {
+            Ok(progress) => {
+                self.recovered();
+                self.next_claim = progress.next_due.map_or(poll, |due| due.min(poll));
+                self.proceed(slots, progress);
+            }
+            Err(error) => {
+                self.free += slots;
+                self.backlog = true;
+                self.pause(&error);
+            }
+        }
+    }
+
+    /// Starts what was claimed, and tells those who wait for what was finished.
+    fn proceed(&mut self, slots: usize, progress: Progress) {
+        assert!(
+            progress.claimed.len() <= slots,
+            "the store keeps to the budget"
+        );
+        self.free += slots - progress.claimed.len();
+        self.backlog |= progress.left_due;
+        progress
+            .claimed
+            .into_iter()
+            .for_each(|claimed| self.start(claimed));
+        let now = self.clock.now();
+        for (task_id, state) in progress.finished {
+            for watcher in self.watching.remove(&task_id).into_iter().flatten() {
+                // Whoever watched may have gone away.
+                let _ = watcher.send(state);
+            }
+            self.publisher
+                .publish(now, task_id, || Fact::TaskFinished { state });
+        }
+    }
+
+    fn on_beaten(&mut self, answer: Result<Beat, StoreError>) {
+        match answer {
+            Ok(Beat {
+                lost,
+                new_templates,
+            }) => {
+                for lease in lost {
+                    if let Some(attempt) = self.attempts.take(lease.step, lease.attempt) {
+                        // Its outcome could not be recorded any more.
+                        attempt.stop();
+                        self.free += 1;
+                    }
+                }
+                self.adopt(new_templates);
+            }
+            Err(error) => {
+                self.next_beat = Timestamp::MIN;
+                self.pause(&error);
+            }
+        }
+    }
+
+    /// Another program may have registered an older or newer form of a handler known here: its
+    /// tasks run here, too, as long as all their steps have code in this program.
+    fn adopt(&mut self, found: Vec<(TemplateId, TaskTemplate)>) {
+        let mut runnable = self.runnable.to_vec();
+        for (id, template) in found {
+            self.last_template = self.last_template.max(Some(id));
+            let is_new = runnable.iter().all(|known| known.template != id);
+            if self.registry.adopt_stored(&template) && is_new {
+                runnable.push(Runnable {
+                    queue: Queue::from(&template.source().namespace),
+                    template: id,
+                });
+            }
+        }
+        if runnable.len() > self.runnable.len() {
+            self.runnable = runnable.into();
+            self.backlog = true;
+        }
+    }
+
+    // -- a store that fails
+
+    fn pause(&mut self, error: &StoreError) {
+        let now = self.clock.now();
+        if now >= self.paused_until {
+            tracing::warn!(%error, pause_ms = self.pause.as_millis(), "the store failed; trying again");
+        }
+        self.paused_until = now.checked_add(self.pause).unwrap_or(Timestamp::MAX);
+        self.pause = (self.pause * 2).min(STORE_PAUSE_MAX);
+    }
+
+    fn recovered(&mut self) {
+        self.pause = STORE_PAUSE_MIN;
+    }
+}
+
+/// Whether an error is about what was sent, rather than about the state of the store.
+fn is_ours(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Bug(_)
+            | StoreError::BadRow(_)
+            | StoreError::IllegalMove(_)
+            | StoreError::Refused(_)
+            | StoreError::Unexpected { .. }
+    )
+}
+
+/// A worker's name for itself, random at every start.
+pub(crate) fn random_worker_id() -> WorkerId {
+    WorkerId::from_uuid(uuid::Uuid::now_v7())
+}
