@@ -397,7 +397,7 @@ impl Fixture {
 
     /// Asserts every invariant of every task.
     pub(crate) async fn audit(&self) {
-        let templates = self.store.templates().await.unwrap();
+        let templates = self.store.templates(None).await.unwrap();
         let template = |id: TemplateId| &templates.iter().find(|(t, _)| *t == id).unwrap().1;
         for task in self.list(TaskFilter::default()).await {
             let detail = self.detail(task).await;
