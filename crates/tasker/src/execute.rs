@@ -65,14 +65,24 @@ impl Attempts {
     }
 
     /// Starts an attempt that ends by `until`; `tell` is called once, when its handler ends.
+    ///
+    /// Gives whether an earlier attempt of the step ran here and was stopped for it: this process
+    /// was paused for so long that its lease ran out, and then claimed the step itself.
     pub(crate) fn start(
         &mut self,
         claimed: ClaimedStep,
         handler: StepHandler,
         until: Timestamp,
         tell: impl FnOnce(Ended) + Send + 'static,
-    ) {
+    ) -> bool {
         let Lease { step, attempt, .. } = claimed.lease;
+        let earlier = self
+            .running
+            .get(&step)
+            .map(|running| running.claimed.lease.attempt);
+        let replaced = earlier.and_then(|earlier| self.take(step, earlier));
+        replaced.iter().for_each(Attempt::stop);
+        let replaced = replaced.is_some();
         let cancel = CancellationToken::new();
         let context = StepContext::new(&claimed, cancel.clone());
         let limit = self.result_bytes_max;
@@ -92,11 +102,8 @@ impl Attempts {
             abort: task.abort_handle(),
         };
         self.deadlines.insert((until, step));
-        let before = self.running.insert(step, started);
-        assert!(
-            before.is_none(),
-            "a step has one running attempt in a worker: {step:?}"
-        );
+        self.running.insert(step, started);
+        replaced
     }
 
     /// Takes an attempt out, if it is the one that runs.

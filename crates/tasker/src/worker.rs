@@ -155,6 +155,8 @@ pub(crate) struct Worker {
     /// After a batch was refused: one at a time, so that only the refused one is given up.
     one_by_one: usize,
     stopping: Stopping,
+    /// Whether everybody who could send a message is gone.
+    alone: bool,
 }
 
 impl Worker {
@@ -209,6 +211,7 @@ impl Worker {
             pause: STORE_PAUSE_MIN,
             one_by_one: 0,
             stopping: Stopping::No,
+            alone: false,
         };
         worker.adopt(templates);
         worker
@@ -227,10 +230,10 @@ impl Worker {
                 Some(reply) = self.under_way.next(), if !self.under_way.is_empty() => {
                     self.on_reply(reply);
                 }
-                message = self.inbox.recv(), if !self.inbox.is_closed() || !self.inbox.is_empty() => {
+                message = self.inbox.recv(), if !self.alone => {
                     match message {
                         Some(message) => self.on_messages(message),
-                        None => self.stop(Duration::ZERO),
+                        None => self.be_alone(),
                     }
                 }
                 () = self.clock.sleep_until(next) => {}
@@ -247,10 +250,12 @@ impl Worker {
         if now < self.paused_until {
             return;
         }
+        // Before the claim: a process that was paused renews its leases before it looks for
+        // those that have run out.
+        self.send_heartbeat(now);
         self.send_outcomes();
         self.send_creations();
         self.send_claim(now);
-        self.send_heartbeat(now);
     }
 
     fn next_time(&self) -> Timestamp {
@@ -291,6 +296,10 @@ impl Worker {
 
     fn on_message(&mut self, message: Message) {
         match message {
+            Message::Create(creation) if !matches!(self.stopping, Stopping::No) => {
+                // Whoever asked may have gone away.
+                let _ = creation.reply.send(Err(Error::Stopped));
+            }
             Message::Create(creation) => self.creations.push_back(creation),
             Message::Watch(task_id, reply) => self.watch(task_id, reply),
             Message::Ended(ended) => {
@@ -313,9 +322,14 @@ impl Worker {
 
     fn stop(&mut self, grace: Duration) {
         if matches!(self.stopping, Stopping::No) {
-            self.inbox.close();
             self.stopping = Stopping::Finishing(until(self.clock.now(), grace));
         }
+    }
+
+    /// Nobody is left who could tell anything, and no attempt runs.
+    fn be_alone(&mut self) {
+        self.alone = true;
+        self.stop(Duration::ZERO);
     }
 
     // -- attempts
@@ -333,15 +347,14 @@ impl Worker {
             .registry
             .step_handler(claimed.template.hash(), step.position)
             .cloned();
-        match (handler, self.own.upgrade()) {
-            (Some(handler), Some(own)) => {
-                self.attempts.start(claimed, handler, until, move |ended| {
-                    // Fails only after the loop has ended; then the lease runs out.
-                    let _ = own.send(Message::Ended(ended));
-                })
-            }
-            _ => self.refuse(&claimed),
-        }
+        let (Some(handler), Some(own)) = (handler, self.own.upgrade()) else {
+            return self.refuse(&claimed);
+        };
+        let replaced = self.attempts.start(claimed, handler, until, move |ended| {
+            // Fails only after the loop has ended; then the lease runs out.
+            let _ = own.send(Message::Ended(ended));
+        });
+        self.free += usize::from(replaced);
     }
 
     /// Gives back what cannot be started any more: the engine is being dropped.

@@ -128,35 +128,32 @@ pub(crate) async fn also_due_takes_older_work_too(f: Fixture) {
     let first = f.start(&chain).await;
     let root = f.claim_one(&worker).await;
     let second = f.start(&chain).await;
+    let only_children = f
+        .settle_and_claim(&worker, &root, succeed(&json!(1)), 5)
+        .await;
+    assert_eq!(
+        positions(&only_children),
+        [1],
+        "what was due before is left alone"
+    );
+    let budget = ClaimBudget {
+        also_due: true,
+        ..worker.slots(5)
+    };
     let third = f.start(&chain).await;
-    for (also_due, expected) in [
-        (false, vec![(first, 1)]),
-        (true, vec![(second, 0), (third, 0)]),
-    ] {
-        let step = if also_due {
-            f.detail(first).await
-        } else {
-            f.detail(third).await
-        };
-        assert!(step.steps.len() == 2);
-        let budget = ClaimBudget {
-            also_due,
-            ..worker.slots(5)
-        };
-        let ends = if also_due {
-            vec![]
-        } else {
-            vec![end(&root, succeed(&json!(1)))]
-        };
-        let (_, progress) = f
-            .store
-            .complete(worker.id, ends, Some(budget))
-            .await
-            .unwrap();
-        let claimed: Vec<_> = progress.claimed.iter().map(|c| c.lease.step).collect();
-        let claimed: Vec<_> = claimed.iter().map(|s| (s.task_id, s.position)).collect();
-        assert_eq!(claimed, expected);
-    }
+    let ends = vec![end(&only_children.claimed[0], succeed(&json!(1)))];
+    let (_, progress) = f
+        .store
+        .complete(worker.id, ends, Some(budget))
+        .await
+        .unwrap();
+    assert_eq!(progress.finished, [(first, TaskState::Complete)]);
+    let claimed: Vec<_> = progress
+        .claimed
+        .iter()
+        .map(|c| c.lease.step.task_id)
+        .collect();
+    assert_eq!(claimed, [second, third]);
 }
 
 pub(crate) async fn a_repeated_completion_changes_nothing(f: Fixture) {
@@ -384,7 +381,7 @@ pub(crate) async fn a_task_fails_only_when_nothing_is_open(f: Fixture) {
     f.clock.advance(ms(500));
     let again = f.claim_one(&worker).await;
     let progress = f
-        .settle(&worker, &again, fail(FailureKind::Retryable))
+        .settle(&worker, &again, fail(FailureKind::Permanent))
         .await;
     assert_eq!(progress.finished, [(task, TaskState::Error)]);
     let detail = f.detail(task).await;

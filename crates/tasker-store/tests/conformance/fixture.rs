@@ -201,6 +201,14 @@ impl Fixture {
         }
     }
 
+    /// Another store on the same data.
+    pub(crate) fn beside(&self, store: Arc<dyn Store>) -> Fixture {
+        Fixture {
+            store,
+            ..self.clone()
+        }
+    }
+
     fn uuid(&self) -> Uuid {
         let number = self.ids.fetch_add(1, Ordering::Relaxed) + 1;
         Uuid::from_u128((0x0195_0000_0000_7000_8000 << 48) | u128::from(number))

@@ -16,6 +16,15 @@ mod fixture;
 mod create;
 mod claim;
 mod complete;
+mod heartbeat;
+mod operate;
+mod query;
+mod moves;
+mod random;
+mod audit;
+mod sqlite_file;
+#[cfg(unix)]
+mod read_only;
 
 /// Runs the listed tests on every backend.
 macro_rules! on_every_backend {
@@ -96,4 +105,57 @@ on_every_backend! {
         siblings_in_separate_batches_make_a_child_ready_once,
         a_diamond_runs_through,
         tasks_of_one_batch_finish_together;
+    heartbeat:
+        a_heartbeat_extends_a_lease,
+        lost_leases_are_given_back_in_order,
+        a_lease_of_another_worker_or_attempt_is_lost,
+        an_expired_lease_that_nobody_took_is_extended,
+        workers_are_registered_and_listed,
+        workers_are_forgotten_after_a_day;
+    operate:
+        cancelling_a_task_stops_all_of_it,
+        a_task_can_be_cancelled_before_it_starts_and_after_it_is_complete,
+        a_failed_task_can_be_resolved_and_then_cancelled,
+        cancelling_a_step_cancels_its_descendants,
+        a_step_in_its_backoff_can_be_cancelled,
+        cancelling_all_roots_of_a_new_task_cancels_it,
+        retrying_a_step_reopens_its_task,
+        a_retry_leaves_as_many_attempts_as_asked,
+        a_retry_ends_a_backoff,
+        retrying_a_task_retries_every_failed_step,
+        a_task_that_fails_again_is_failed_again,
+        a_resolved_result_is_what_children_read,
+        resolving_the_last_failed_step_completes_the_task,
+        a_step_can_be_resolved_before_its_turn,
+        a_new_task_can_be_resolved_step_by_step,
+        skipping_lets_children_go_on,
+        a_due_step_that_is_skipped_does_not_run,
+        skipping_the_only_failure_beside_a_cancelled_step_cancels_the_task,
+        a_raised_limit_sends_an_exhausted_step_round_again,
+        a_raised_limit_does_not_help_a_permanent_failure,
+        a_limit_can_only_be_raised,
+        a_quarantined_step_starts_afresh_when_it_is_retried,
+        a_reopened_task_has_no_deadline,
+        illegal_orders_for_tasks_name_state_and_possibilities,
+        illegal_orders_for_steps_name_state_and_possibilities,
+        unknown_tasks_and_steps_are_named,
+        the_actor_is_recorded,
+        an_order_and_a_completion_at_once_do_not_mix;
+    query:
+        pages_go_from_new_to_old,
+        tasks_of_one_moment_are_listed_once_each,
+        a_list_is_filtered_by_state,
+        a_state_that_is_named_twice_lists_a_task_once,
+        a_list_is_filtered_by_handler,
+        what_does_not_exist_is_not_found,
+        a_list_tells_what_a_task_tells,
+        definitions_are_kept_once_each,
+        the_change_mark_changes_with_every_commit;
+    moves:
+        every_legal_move_but_one_is_taken;
+    random:
+        seeds_from_0,
+        seeds_from_15,
+        seeds_from_30,
+        seeds_from_45;
 }

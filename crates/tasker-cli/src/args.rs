@@ -1,0 +1,162 @@
+//! The command tree, declared once: help, errors and completions come from here.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Durable multi-step workflows.
+#[derive(Parser)]
+#[command(
+    name = "tasker",
+    version,
+    after_help = "Exit status: 0 done; 1 the workflow failed, or a check found something; \
+                  2 wrong use; 130 interrupted.",
+    arg_required_else_help = true
+)]
+pub(crate) struct Arguments {
+    /// The store: sqlite:PATH
+    #[arg(long, global = true, env = "TASKER_STORE", value_name = "URL")]
+    pub(crate) store: Option<String>,
+    /// Print JSON for programs instead of text for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run a real workflow: an analysis of 5,000 flights; interrupt it and run it again
+    Demo(Demo),
+    /// List, show and steer tasks
+    #[command(subcommand)]
+    Task(Task),
+    /// Steer one step of a task
+    #[command(subcommand)]
+    Step(Step),
+    /// Say why the steps of a task have not started, or what they are doing
+    Explain {
+        /// The task's id, or `last` for the newest
+        task: String,
+        /// Only this step
+        step: Option<String>,
+    },
+    /// Draw a task's steps and their states
+    Graph {
+        /// The task's id, or `last` for the newest
+        task: String,
+        /// Print Mermaid source instead of a drawing
+        #[arg(long)]
+        mermaid: bool,
+    },
+    /// Check that everything in a store holds together
+    Doctor,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Demo {
+    /// Where the report goes, and the store unless --store says otherwise
+    #[arg(long, value_name = "FOLDER", default_value = "tasker-demo")]
+    pub(crate) folder: PathBuf,
+    /// Slow each step down by this many milliseconds, so that there is time to watch and interrupt
+    #[arg(long, value_name = "MS", default_value_t = 700)]
+    pub(crate) pace: u64,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Task {
+    /// List tasks, newest first
+    List {
+        /// Only tasks in this state, such as error, or its word, such as failed
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
+        /// Only tasks of this namespace
+        #[arg(long, value_name = "NAME")]
+        namespace: Option<String>,
+        /// Only tasks of this task handler
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+        /// Only tasks older than this one: the last of the page before
+        #[arg(long, value_name = "TASK")]
+        before: Option<String>,
+    },
+    /// Show a task with its steps
+    Show {
+        /// The task's id, or `last` for the newest
+        task: String,
+        /// Also print the record: every change of state, in order
+        #[arg(long)]
+        record: bool,
+        /// Also print the results of its steps
+        #[arg(long)]
+        results: bool,
+    },
+    /// Stop a task: nothing more starts, and running handlers are told
+    Cancel(ByTask),
+    /// Send every failed step of a failed task round again
+    Retry(ByTask),
+    /// Accept a failed task as handled
+    Resolve(ByTask),
+}
+
+/// An order to a task, and who gives it.
+#[derive(clap::Args)]
+pub(crate) struct ByTask {
+    /// The task's id, or `last` for the newest
+    pub(crate) task: String,
+    /// Who gives the order, for the record
+    #[arg(long, env = "USER", default_value = "unknown", value_name = "NAME", hide_env = true)]
+    pub(crate) by: String,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Step {
+    /// Send a failed step round again
+    Retry {
+        #[command(flatten)]
+        step: ByStep,
+        /// At least so many attempts from now on
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        attempts: u32,
+    },
+    /// Declare a step done
+    Resolve {
+        #[command(flatten)]
+        step: ByStep,
+        /// The result that dependent steps read, as JSON
+        #[arg(long, value_name = "JSON")]
+        result: Option<String>,
+    },
+    /// Declare a step not needed
+    Skip {
+        #[command(flatten)]
+        step: ByStep,
+    },
+    /// Stop a step and every step that depends on it
+    Cancel {
+        #[command(flatten)]
+        step: ByStep,
+    },
+    /// Allow a step more attempts in all
+    RaiseLimit {
+        #[command(flatten)]
+        step: ByStep,
+        /// Attempts in all
+        attempt_limit: u32,
+    },
+}
+
+/// An order to a step, and who gives it.
+#[derive(clap::Args)]
+pub(crate) struct ByStep {
+    /// The task's id, or `last` for the newest
+    pub(crate) task: String,
+    /// The step's name
+    pub(crate) step: String,
+    /// Who gives the order, for the record
+    #[arg(long, env = "USER", default_value = "unknown", value_name = "NAME", hide_env = true)]
+    pub(crate) by: String,
+}

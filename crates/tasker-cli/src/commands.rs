@@ -1,0 +1,8 @@
+//! One file per command.
+
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod explain;
+pub(crate) mod graph;
+pub(crate) mod step;
+pub(crate) mod task;

@@ -1,0 +1,190 @@
+//! `tasker task`: look at tasks, and orders to them.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use tasker::Error;
+use tasker::model::dag::diagram::mark;
+use tasker::model::id::TaskId;
+use tasker::model::task::TaskState;
+use tasker::model::transition::{Change, Transition};
+use tasker::store::Store;
+use tasker::store::record::{StepRecord, TaskDetail, TaskSummary};
+use tasker::store::store::{Order, Page, TaskFilter};
+
+use crate::args::{ByTask, Task};
+use crate::output::{Failure, Output, table};
+use crate::target;
+
+/// A page that is longer than this is not meant for people or their memory.
+const LIMIT_MAX: usize = 10_000;
+
+pub(crate) async fn run(
+    command: Task,
+    store: Option<String>,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let store = target::open(store)?;
+    match command {
+        Task::List { state, namespace, name, limit, before } => {
+            let states = state.as_deref().map(TaskState::matching).transpose()?;
+            let filter = TaskFilter { states: states.unwrap_or_default(), namespace, name };
+            let before = match before {
+                Some(task) => Some(target::task_id(&*store, &task).await?),
+                None => None,
+            };
+            let page = Page { limit: limit.min(LIMIT_MAX), before };
+            list(&store.tasks(filter, page).await?, output)
+        }
+        Task::Show { task, record, results } => {
+            let task_id = target::task_id(&*store, &task).await?;
+            let detail = store.task_detail(task_id).await?.ok_or(Error::NoSuchTask(task_id))?;
+            show(&detail, record, results, output)
+        }
+        Task::Cancel(by) => order(&*store, by, Order::CancelTask, output).await,
+        Task::Retry(by) => order(&*store, by, Order::RetryTask, output).await,
+        Task::Resolve(by) => order(&*store, by, Order::ResolveTask, output).await,
+    }
+}
+
+async fn order(
+    store: &dyn Store,
+    by: ByTask,
+    order: Order,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let task_id = target::task_id(store, &by.task).await?;
+    carry_out(store, task_id, order, &by.by, output).await
+}
+
+/// The state of a task after an order.
+#[derive(Serialize)]
+struct Ordered {
+    task_id: TaskId,
+    state: TaskState,
+    status: &'static str,
+}
+
+/// Carries out an order and says what the task is now.
+pub(crate) async fn carry_out(
+    store: &dyn Store,
+    task_id: TaskId,
+    order: Order,
+    by: &str,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let state = store.operate(task_id, order, by.to_owned()).await?;
+    let ordered = Ordered { task_id, state, status: state.status() };
+    output.data(&ordered, || format!("task {task_id} is {}", state.status()))?;
+    if !state.is_final() && !output.is_json() {
+        output.say("hint: a worker takes it from here; `tasker explain` says what it waits for");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(tasks: &[TaskSummary], output: &Output) -> Result<ExitCode, Failure> {
+    output.data(tasks, || {
+        if tasks.is_empty() {
+            return "no tasks".to_owned();
+        }
+        let rows: Vec<[String; 5]> = tasks
+            .iter()
+            .map(|task| {
+                [
+                    task.task_id.to_string(),
+                    format!("{}.{}@{}", task.namespace, task.name, task.version),
+                    task.status.to_owned(),
+                    format!("{}/{}", task.steps.done_steps, task.steps.total_steps),
+                    format!("{:.0}", task.created_at),
+                ]
+            })
+            .collect();
+        table(["TASK", "HANDLER", "STATUS", "DONE", "CREATED"], &rows)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(
+    detail: &TaskDetail,
+    record: bool,
+    results: bool,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    output.data(detail, || {
+        let task = &detail.task.summary;
+        let mut text = format!(
+            "task     {}\nhandler  {}.{}@{}\nstatus   {} ({})\ncreated  {:.3}\n",
+            task.task_id, task.namespace, task.name, task.version, task.status, task.state,
+            task.created_at,
+        );
+        if let Some(finished) = task.finished_at {
+            let took = finished.duration_since(task.created_at).as_secs_f64();
+            text += &format!("finished {finished:.3}, after {took:.3} s\n");
+        }
+        text += &format!("\n{}\n", steps(detail));
+        if results {
+            text += "\n";
+            for step in &detail.steps {
+                let result = step.result.as_ref().map_or("no result", |result| result.as_str());
+                text += &format!("{}: {result}\n", step.name);
+            }
+        }
+        if record {
+            text += &format!("\n{}\n", transitions(detail));
+        }
+        text
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn steps(detail: &TaskDetail) -> String {
+    let rows: Vec<[String; 4]> = detail
+        .steps
+        .iter()
+        .map(|step| {
+            [
+                format!("{} {}", mark(step.state), step.name),
+                step.state.to_string(),
+                format!("{}/{}", step.attempts, step.attempt_limit),
+                took(step),
+            ]
+        })
+        .collect();
+    table(["STEP", "STATE", "ATTEMPTS", "TOOK"], &rows)
+}
+
+fn took(step: &StepRecord) -> String {
+    match (step.started_at, step.finished_at) {
+        (Some(started), Some(finished)) => {
+            format!("{:.3} s", finished.duration_since(started).as_secs_f64().max(0.0))
+        }
+        _ => String::new(),
+    }
+}
+
+fn transitions(detail: &TaskDetail) -> String {
+    let subject = |transition: &Transition| match transition.change {
+        Change::Task { .. } => "task".to_owned(),
+        Change::Step { position, .. } => detail.steps[position as usize].name.as_str().to_owned(),
+    };
+    let states = |transition: &Transition| match transition.change {
+        Change::Task { from, to } => (from.map(TaskState::as_str), to.as_str()),
+        Change::Step { from, to, .. } => (from.map(|state| state.as_str()), to.as_str()),
+    };
+    let rows: Vec<[String; 5]> = detail
+        .transitions
+        .iter()
+        .map(|transition| {
+            let (from, to) = states(transition);
+            let by = transition.actor.as_ref().map_or(String::new(), |actor| format!(" (by {actor})"));
+            [
+                transition.sequence.to_string(),
+                format!("{:.3}", transition.at),
+                subject(transition),
+                format!("{} → {to}", from.unwrap_or("·")),
+                format!("{}{by}", transition.description()),
+            ]
+        })
+        .collect();
+    table(["#", "AT", "WHAT", "CHANGE", "DESCRIPTION"], &rows)
+}

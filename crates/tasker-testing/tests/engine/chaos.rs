@@ -1,0 +1,102 @@
+//! Killed at random moments, again and again, the engine loses nothing.
+
+use std::collections::HashSet;
+use std::process::Stdio;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tasker::model::task::TaskState;
+use tasker::store::store::{Page, TaskFilter};
+use tasker::store::{Store, SystemClock};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+const TASKS: usize = 200;
+const KILLS: usize = 50;
+
+fn start(url: &str, create: usize) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_chaos-worker"))
+        .args([url, &create.to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(worker.stdout.take().unwrap()).lines();
+    (worker, lines)
+}
+
+/// Reads what the worker executes until it ends or so many attempts were seen.
+async fn watch(lines: &mut Lines<BufReader<ChildStdout>>, most: usize, executed: &mut Vec<String>) {
+    for _ in 0..most {
+        match lines.next_line().await.unwrap() {
+            Some(line) => executed.push(line),
+            None => return,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_kills_lose_nothing_and_repeat_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("chaos.db").display());
+    let seed = rand::rng().random();
+    println!("seed {seed}");
+    let mut chance = StdRng::seed_from_u64(seed);
+    let mut executed = Vec::new();
+    for kill in 0..KILLS {
+        let (mut worker, mut lines) = start(&url, if kill == 0 { TASKS } else { 0 });
+        watch(&mut lines, chance.random_range(1..60), &mut executed).await;
+        // SIGKILL: no handler, no destructor, no flush.
+        worker.kill().await.unwrap();
+        watch(&mut lines, usize::MAX, &mut executed).await;
+    }
+    let (mut worker, mut lines) = start(&url, 0);
+    watch(&mut lines, usize::MAX, &mut executed).await;
+    assert!(worker.wait().await.unwrap().success());
+
+    let store = tasker::store::open(&url, std::sync::Arc::new(SystemClock)).unwrap();
+    every_task_is_as_it_should_be(&*store).await;
+    // A line that a kill cut short cannot be told from another; all others are unique: no attempt
+    // ran twice, so neither did a step after its recorded completion.
+    let whole: Vec<&String> = executed
+        .iter()
+        .filter(|l| l.split(' ').count() == 3)
+        .collect();
+    let different: HashSet<&String> = whole.iter().copied().collect();
+    assert_eq!(
+        whole.len(),
+        different.len(),
+        "an attempt was executed twice"
+    );
+    println!("{} attempts were executed", whole.len());
+}
+
+async fn every_task_is_as_it_should_be(store: &dyn Store) {
+    let diagnosis = tasker::diagnose(store).await.unwrap();
+    assert_eq!(diagnosis.violations, 0, "{:#?}", diagnosis.findings);
+    let all = Page {
+        limit: TASKS + 1,
+        before: None,
+    };
+    let tasks = store.tasks(TaskFilter::default(), all).await.unwrap();
+    assert_eq!(
+        tasks.len(),
+        TASKS,
+        "created once, by a request that was acknowledged"
+    );
+    for task in &tasks {
+        let expected = match (task.steps.done_steps, task.steps.failed_steps) {
+            (9, 0) => TaskState::Complete,
+            (_, 1..) => TaskState::Error,
+            other => panic!("task {} ended with {other:?} steps", task.task_id),
+        };
+        assert_eq!(task.state, expected, "task {}", task.task_id);
+    }
+    let complete = tasks
+        .iter()
+        .filter(|task| task.state == TaskState::Complete)
+        .count();
+    println!("{complete} of {TASKS} tasks are complete");
+    assert!(complete > TASKS / 2, "most tasks survive");
+}
