@@ -108,7 +108,13 @@ pub(crate) struct ByTask {
     /// The task's id, or `last` for the newest
     pub(crate) task: String,
     /// Who gives the order, for the record
-    #[arg(long, env = "USER", default_value = "unknown", value_name = "NAME", hide_env = true)]
+    #[arg(
+        long,
+        env = "USER",
+        default_value = "unknown",
+        value_name = "NAME",
+        hide_env = true
+    )]
     pub(crate) by: String,
 }
 
@@ -157,6 +163,12 @@ pub(crate) struct ByStep {
     /// The step's name
     pub(crate) step: String,
     /// Who gives the order, for the record
-    #[arg(long, env = "USER", default_value = "unknown", value_name = "NAME", hide_env = true)]
+    #[arg(
+        long,
+        env = "USER",
+        default_value = "unknown",
+        value_name = "NAME",
+        hide_env = true
+    )]
     pub(crate) by: String,
 }

@@ -20,7 +20,9 @@ fn main() -> ExitCode {
     };
     let output = Output::new(arguments.json);
     // A few threads are enough: the engine has one of its own, and SQLite another.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return output.fail(&Failure::check(format!("cannot start: {error}"))),

@@ -19,12 +19,20 @@ pub(crate) struct Failure {
 impl Failure {
     /// Something was found, or the workflow failed: exit status 1.
     pub(crate) fn check(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), hint: None, code: 1 }
+        Failure {
+            message: message.into(),
+            hint: None,
+            code: 1,
+        }
     }
 
     /// Wrong use: exit status 2.
     pub(crate) fn usage(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), hint: None, code: 2 }
+        Failure {
+            message: message.into(),
+            hint: None,
+            code: 2,
+        }
     }
 
     /// Adds what to do next.
@@ -156,11 +164,17 @@ pub(crate) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> 
         }
     }
     let line = |cells: [&str; N]| {
-        let padded: Vec<String> =
-            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let padded: Vec<String> = cells
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         padded.join("  ").trim_end().to_owned()
     };
     let mut lines = vec![line(header)];
-    lines.extend(rows.iter().map(|row| line(row.each_ref().map(String::as_str))));
+    lines.extend(
+        rows.iter()
+            .map(|row| line(row.each_ref().map(String::as_str))),
+    );
     lines.join("\n")
 }

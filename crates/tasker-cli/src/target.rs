@@ -35,7 +35,15 @@ pub(crate) async fn task_id(store: &dyn Store, named: &str) -> Result<TaskId, Fa
     if named != "last" {
         return Ok(named.parse()?);
     }
-    let newest = store.tasks(TaskFilter::default(), Page { limit: 1, before: None }).await?;
+    let newest = store
+        .tasks(
+            TaskFilter::default(),
+            Page {
+                limit: 1,
+                before: None,
+            },
+        )
+        .await?;
     let none = || Failure::usage("the store has no tasks yet");
     newest.first().map(|task| task.task_id).ok_or_else(none)
 }

@@ -335,6 +335,9 @@ impl Worker {
     // -- attempts
 
     fn start(&mut self, claimed: ClaimedStep) {
+        if !matches!(self.stopping, Stopping::No) {
+            return self.refuse(&claimed);
+        }
         let step = claimed.lease.step;
         let definition = claimed.template.step(step.position);
         let (at, attempt) = (self.clock.now(), claimed.lease.attempt);
@@ -357,7 +360,7 @@ impl Worker {
         self.free += usize::from(replaced);
     }
 
-    /// Gives back what cannot be started any more: the engine is being dropped.
+    /// Gives back what was claimed while the order to stop was on its way.
     fn refuse(&mut self, claimed: &ClaimedStep) {
         let completion = Completion {
             lease: claimed.lease,

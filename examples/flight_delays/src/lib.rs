@@ -6,6 +6,7 @@
 
 pub mod analysis;
 pub mod report;
+pub mod workflow;
 
 /// The flights the demo analyses: 5,000 US domestic flights of early 2001, as CSV text.
 ///

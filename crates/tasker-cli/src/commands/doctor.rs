@@ -11,7 +11,10 @@ pub(crate) async fn run(store: Option<String>, output: &Output) -> Result<ExitCo
     let store = target::open(store)?;
     let diagnosis = diagnose(&*store).await?;
     output.data(&diagnosis, || {
-        let mut text = format!("examined {} tasks with {} steps\n", diagnosis.tasks, diagnosis.steps);
+        let mut text = format!(
+            "examined {} tasks with {} steps\n",
+            diagnosis.tasks, diagnosis.steps
+        );
         for finding in &diagnosis.findings {
             text += &format!("✗ task {}: {}\n", finding.task_id, finding.found);
         }
@@ -24,5 +27,9 @@ pub(crate) async fn run(store: Option<String>, output: &Output) -> Result<ExitCo
         }
         text
     })?;
-    Ok(if diagnosis.violations == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(if diagnosis.violations == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }

@@ -33,26 +33,44 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let store = target::open(store)?;
     let task_id = target::task_id(&*store, task).await?;
-    let detail = store.task_detail(task_id).await?.ok_or(Error::NoSuchTask(task_id))?;
+    let detail = store
+        .task_detail(task_id)
+        .await?
+        .ok_or(Error::NoSuchTask(task_id))?;
     let template = store.template(detail.task.template).await?;
     let dag = template.dag();
     let steps = &detail.steps;
-    let nodes: Vec<Node<'_>> =
-        steps.iter().map(|s| Node { name: s.name.as_str(), state: Some(s.state) }).collect();
+    let nodes: Vec<Node<'_>> = steps
+        .iter()
+        .map(|s| Node {
+            name: s.name.as_str(),
+            state: Some(s.state),
+        })
+        .collect();
     let name = |position: u32| steps[position as usize].name.as_str().to_owned();
     let edges = dag.order().iter().flat_map(|parent| {
-        dag.children(*parent).iter().map(move |child| [name(*parent), name(*child)])
+        dag.children(*parent)
+            .iter()
+            .map(move |child| [name(*parent), name(*child)])
     });
     let graph = Graph {
         nodes: steps
             .iter()
-            .map(|s| GraphNode { name: name(s.position), state: s.state, level: dag.level(s.position) })
+            .map(|s| GraphNode {
+                name: name(s.position),
+                state: s.state,
+                level: dag.level(s.position),
+            })
             .collect(),
         edges: edges.collect(),
         mermaid: diagram::mermaid(dag, &nodes),
     };
     output.data(&graph, || {
-        if mermaid { graph.mermaid.clone() } else { diagram::text(dag, &nodes) }
+        if mermaid {
+            graph.mermaid.clone()
+        } else {
+            diagram::text(dag, &nodes)
+        }
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -27,15 +27,20 @@ pub(crate) async fn run(
     let task_id = target::task_id(&*store, task).await?;
     let position = step_position(&*store, task_id, step).await?;
     let order = match &command {
-        Step::Retry { attempts, .. } => Order::RetryStep { position, attempts: *attempts },
-        Step::Resolve { result, .. } => {
-            Order::ResolveStep { position, result: result.as_deref().map(json).transpose()? }
-        }
+        Step::Retry { attempts, .. } => Order::RetryStep {
+            position,
+            attempts: *attempts,
+        },
+        Step::Resolve { result, .. } => Order::ResolveStep {
+            position,
+            result: result.as_deref().map(json).transpose()?,
+        },
         Step::Skip { .. } => Order::SkipStep(position),
         Step::Cancel { .. } => Order::CancelStep(position),
-        Step::RaiseLimit { attempt_limit, .. } => {
-            Order::RaiseLimit { position, attempt_limit: *attempt_limit }
-        }
+        Step::RaiseLimit { attempt_limit, .. } => Order::RaiseLimit {
+            position,
+            attempt_limit: *attempt_limit,
+        },
     };
     carry_out(&*store, task_id, order, by, output).await
 }

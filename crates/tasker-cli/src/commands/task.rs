@@ -26,19 +26,39 @@ pub(crate) async fn run(
 ) -> Result<ExitCode, Failure> {
     let store = target::open(store)?;
     match command {
-        Task::List { state, namespace, name, limit, before } => {
+        Task::List {
+            state,
+            namespace,
+            name,
+            limit,
+            before,
+        } => {
             let states = state.as_deref().map(TaskState::matching).transpose()?;
-            let filter = TaskFilter { states: states.unwrap_or_default(), namespace, name };
+            let filter = TaskFilter {
+                states: states.unwrap_or_default(),
+                namespace,
+                name,
+            };
             let before = match before {
                 Some(task) => Some(target::task_id(&*store, &task).await?),
                 None => None,
             };
-            let page = Page { limit: limit.min(LIMIT_MAX), before };
+            let page = Page {
+                limit: limit.min(LIMIT_MAX),
+                before,
+            };
             list(&store.tasks(filter, page).await?, output)
         }
-        Task::Show { task, record, results } => {
+        Task::Show {
+            task,
+            record,
+            results,
+        } => {
             let task_id = target::task_id(&*store, &task).await?;
-            let detail = store.task_detail(task_id).await?.ok_or(Error::NoSuchTask(task_id))?;
+            let detail = store
+                .task_detail(task_id)
+                .await?
+                .ok_or(Error::NoSuchTask(task_id))?;
             show(&detail, record, results, output)
         }
         Task::Cancel(by) => order(&*store, by, Order::CancelTask, output).await,
@@ -74,7 +94,11 @@ pub(crate) async fn carry_out(
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let state = store.operate(task_id, order, by.to_owned()).await?;
-    let ordered = Ordered { task_id, state, status: state.status() };
+    let ordered = Ordered {
+        task_id,
+        state,
+        status: state.status(),
+    };
     output.data(&ordered, || format!("task {task_id} is {}", state.status()))?;
     if !state.is_final() && !output.is_json() {
         output.say("hint: a worker takes it from here; `tasker explain` says what it waits for");
@@ -114,7 +138,12 @@ fn show(
         let task = &detail.task.summary;
         let mut text = format!(
             "task     {}\nhandler  {}.{}@{}\nstatus   {} ({})\ncreated  {:.3}\n",
-            task.task_id, task.namespace, task.name, task.version, task.status, task.state,
+            task.task_id,
+            task.namespace,
+            task.name,
+            task.version,
+            task.status,
+            task.state,
             task.created_at,
         );
         if let Some(finished) = task.finished_at {
@@ -125,7 +154,10 @@ fn show(
         if results {
             text += "\n";
             for step in &detail.steps {
-                let result = step.result.as_ref().map_or("no result", |result| result.as_str());
+                let result = step
+                    .result
+                    .as_ref()
+                    .map_or("no result", |result| result.as_str());
                 text += &format!("{}: {result}\n", step.name);
             }
         }
@@ -156,7 +188,10 @@ fn steps(detail: &TaskDetail) -> String {
 fn took(step: &StepRecord) -> String {
     match (step.started_at, step.finished_at) {
         (Some(started), Some(finished)) => {
-            format!("{:.3} s", finished.duration_since(started).as_secs_f64().max(0.0))
+            format!(
+                "{:.3} s",
+                finished.duration_since(started).as_secs_f64().max(0.0)
+            )
         }
         _ => String::new(),
     }
@@ -176,7 +211,10 @@ fn transitions(detail: &TaskDetail) -> String {
         .iter()
         .map(|transition| {
             let (from, to) = states(transition);
-            let by = transition.actor.as_ref().map_or(String::new(), |actor| format!(" (by {actor})"));
+            let by = transition
+                .actor
+                .as_ref()
+                .map_or(String::new(), |actor| format!(" (by {actor})"));
             [
                 transition.sequence.to_string(),
                 format!("{:.3}", transition.at),

@@ -150,7 +150,7 @@ fn drawn(dag: &Dag, nodes: &[Node<'_>]) -> Option<String> {
             return None;
         }
         let row = row(&lanes, place, &arriving);
-        line(&mut out, &format!("{row} {}", label(&nodes[step as usize])));
+        line(&mut out, &format!("{row}{}", label(&nodes[step as usize])));
         advance(step, dag, place, &arriving, &mut lanes);
     }
     Some(out)
@@ -287,7 +287,7 @@ mod tests {
     fn a_diamond_in_a_terminal() {
         assert_eq!(
             text(&diamond(), &nodes(None)),
-            "●  start\n├─●  left\n● │  right\n●─┘  merge\n"
+            "● start\n├─● left\n● │ right\n●─┘ merge\n"
         );
     }
 

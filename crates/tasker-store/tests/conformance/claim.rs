@@ -70,7 +70,7 @@ pub(crate) async fn only_what_the_worker_can_run_is_claimed(f: Fixture) {
     let one = f.define("one", &[("a", &[])]).await;
     let two = f.define("two", &[("a", &[])]).await;
     let mut changed = source("one", &[("a", &[])]);
-    changed.steps[0].handler = "other".to_owned();
+    "other".clone_into(&mut changed.steps[0].handler);
     let changed = f.register(changed).await;
     let task = f.start(&one).await;
     for other in [f.worker(&[&two]), f.worker(&[&changed]), f.worker(&[])] {

@@ -41,19 +41,19 @@ pub(crate) struct Fixture {
     _guard: Arc<dyn Any + Send + Sync>,
 }
 
-/// SQLite, in memory.
+/// The embedded store, in memory.
 pub(crate) fn sqlite_in_memory() -> Ready<Fixture> {
     let clock = clock();
     let store = Arc::new(SqliteStore::in_memory(clock.clone()).unwrap());
     ready(Fixture::new(store, clock, Arc::new(())))
 }
 
-/// SQLite, in a file of its own.
+/// The embedded store, in a file of its own.
 pub(crate) fn sqlite_in_a_file() -> Ready<Fixture> {
     ready(sqlite_with_path().0)
 }
 
-/// SQLite, in a file of its own, with the path to it.
+/// The embedded store, in a file of its own, with the path to it.
 pub(crate) fn sqlite_with_path() -> (Fixture, PathBuf) {
     let clock = clock();
     let folder = tempfile::tempdir().unwrap();

@@ -2,8 +2,8 @@
 //!
 //! Each test is written once, against the `Store` trait, and runs on every backend: a store joins
 //! by a function in [`fixture`] that gives a [`fixture::Fixture`], and its name in
-//! [`on_every_backend`]. After each test every task that it left behind is audited. What concerns
-//! SQLite alone stands in [`sqlite_file`] and [`audit`].
+//! `on_every_backend`. After each test every task that it left behind is audited. What concerns
+//! the embedded store alone stands in [`sqlite_file`], [`read_only`] and [`audit`].
 //!
 //! No test sleeps: time is a `ManualClock`.
 
@@ -138,6 +138,7 @@ on_every_backend! {
         a_reopened_task_has_no_deadline,
         illegal_orders_for_tasks_name_state_and_possibilities,
         illegal_orders_for_steps_name_state_and_possibilities,
+        nothing_of_a_task_that_is_closed_for_good_can_be_moved,
         unknown_tasks_and_steps_are_named,
         the_actor_is_recorded,
         an_order_and_a_completion_at_once_do_not_mix;

@@ -688,7 +688,7 @@ pub(crate) async fn illegal_orders_for_tasks_name_state_and_possibilities(f: Fix
 }
 
 pub(crate) async fn illegal_orders_for_steps_name_state_and_possibilities(f: Fixture) {
-    let (task, worker, _) = mixed(&f).await;
+    let (task, _, _) = mixed(&f).await;
     f.order(task, Order::CancelStep(5)).await.unwrap();
     let cases = [
         (
@@ -748,16 +748,20 @@ pub(crate) async fn illegal_orders_for_steps_name_state_and_possibilities(f: Fix
         f.order_refused(task, order, &format!("a step in state `{text}"))
             .await;
     }
-    // Nothing of a task that is closed for good can be moved.
+}
+
+pub(crate) async fn nothing_of_a_task_that_is_closed_for_good_can_be_moved(f: Fixture) {
+    let (task, worker, _) = mixed(&f).await;
     f.order(task, Order::CancelTask).await.unwrap();
     let closed = "a task in state `cancelled` cannot retry; it can do nothing more";
-    for order in [
+    let orders = [
         Order::CancelStep(0),
         retry(1, 1),
         resolve(1, None),
         Order::SkipStep(1),
         raise(1, 9),
-    ] {
+    ];
+    for order in orders {
         f.order_refused(task, order, closed).await;
     }
     assert!(f.claim(&worker, 10).await.claimed.is_empty());

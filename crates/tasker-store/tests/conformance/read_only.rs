@@ -23,7 +23,7 @@ const NOBODY: u32 = 65_534;
 const AGAIN: &str = "TASKER_TEST_WITHOUT_PRIVILEGES";
 
 /// Whether this test must not go on here: it was root's, and has run as somebody else.
-fn ran_without_privileges(test: &str) -> bool {
+fn ran_without_privileges(name: &str) -> bool {
     let folder = tempfile::tempdir().unwrap();
     if env::var_os(AGAIN).is_some() || fs::metadata(folder.path()).unwrap().uid() != 0 {
         return false;
@@ -33,19 +33,19 @@ fn ran_without_privileges(test: &str) -> bool {
     fs::copy(env::current_exe().unwrap(), &program).unwrap();
     permit(folder.path(), 0o755);
     let mut again = Command::new(&program);
-    again.args([test, "--exact", "--nocapture"]).env(AGAIN, "1");
+    again.args([name, "--exact", "--nocapture"]).env(AGAIN, "1");
     again.current_dir(folder.path()).uid(NOBODY).gid(NOBODY);
     match again.output() {
         Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stdout);
+            let told = String::from_utf8_lossy(&output.stdout);
             assert!(
-                text.contains("1 passed"),
-                "{text}{}",
+                told.contains("1 passed"),
+                "{told}{}",
                 String::from_utf8_lossy(&output.stderr)
             );
         }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            println!("{test} was not run: root may not become anybody else here");
+            println!("{name} was not run: root may not become anybody else here");
         }
         Err(error) => panic!("{error}"),
     }

@@ -1,4 +1,4 @@
-//! What concerns SQLite alone: files that cannot be used, several stores on one file, the
+//! What concerns the embedded store alone: files that cannot be used, several stores on one file, the
 //! caller's own transaction, and the plans of all statements.
 
 use std::collections::HashSet;

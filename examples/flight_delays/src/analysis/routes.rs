@@ -6,8 +6,8 @@ use super::flights::Flights;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Mean radius of the Earth in statute miles (6,371.0088 km).
-const EARTH_RADIUS_MILES: f64 = 3_958.761_3;
+/// Mean radius of the Earth in statute miles: 6,371.0088 km of 1.609344 km a mile.
+const EARTH_RADIUS_MILES: f64 = 6_371.008_8 / 1.609_344;
 
 /// The flights of one route, from origin to destination; the way back is another route.
 ///
@@ -130,7 +130,7 @@ fn new_route(origin: &str, destination: &str, airports: &Airports) -> Route {
 
 /// The shortest distance over the Earth's surface in statute miles, by the haversine formula.
 ///
-/// With latitudes φ and longitudes λ in radians and the mean Earth radius R = 3,958.7613 miles:
+/// With latitudes φ and longitudes λ in radians and the mean Earth radius R ≈ 3,958.76 miles:
 /// h = sin²(Δφ/2) + cos φ₁ · cos φ₂ · sin²(Δλ/2), distance = 2 R · asin √h. The Earth is taken as
 /// a sphere, which is wrong by up to 0.6 %.
 pub fn great_circle_miles(from: &Airport, to: &Airport) -> f64 {

@@ -2,7 +2,7 @@
 
 use super::html::{decimal, escape};
 
-const WIDTH: f64 = 720.0;
+const WIDTH: f64 = 960.0;
 
 /// One bar: its label and its value, or `None` for a place without a bar.
 pub(super) struct Bar {
@@ -37,9 +37,9 @@ impl Scale {
         (value - self.low) / (self.high - self.low) * self.length
     }
 
-    /// About five round values within the range, ascending.
+    /// About six round values within the range, ascending.
     fn ticks(&self) -> impl Iterator<Item = f64> {
-        let rough = (self.high - self.low) / 5.0;
+        let rough = (self.high - self.low) / 6.0;
         let magnitude = 10_f64.powf(rough.log10().floor());
         let round = [1.0, 2.0, 5.0]
             .into_iter()
@@ -55,9 +55,9 @@ impl Scale {
 
 /// Horizontal bars with their values, in the order given.
 pub(super) fn horizontal_bars(id: &str, title: &str, description: &str, bars: &[Bar]) -> String {
-    const LABELS: f64 = 190.0;
+    const LABELS: f64 = 180.0;
     const VALUES: f64 = 60.0;
-    const ROW: f64 = 32.0;
+    const ROW: f64 = 30.0;
     let scale = Scale::of(bars, WIDTH - LABELS - VALUES);
     let zero = LABELS + scale.at(0.0);
     let row = |(position, bar): (usize, &Bar)| {
@@ -92,7 +92,7 @@ pub(super) fn horizontal_bars(id: &str, title: &str, description: &str, bars: &[
 pub(super) fn vertical_bars(id: &str, title: &str, description: &str, bars: &[Bar]) -> String {
     const LEFT: f64 = 40.0;
     const TOP: f64 = 12.0;
-    const HEIGHT: f64 = 220.0;
+    const HEIGHT: f64 = 260.0;
     const BOTTOM: f64 = 26.0;
     let scale = Scale::of(bars, HEIGHT);
     let y_of = |value: f64| TOP + HEIGHT - scale.at(value);

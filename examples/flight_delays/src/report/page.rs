@@ -23,13 +23,14 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-const FIGURE_HEADINGS: [&str; 6] = [
+const FIGURE_HEADINGS: [&str; 7] = [
     "Flights",
     "Delayed",
     "Delayed, %",
-    "Mean, min",
-    "Median, min",
-    "90th percentile, min",
+    "Mean",
+    "Median",
+    "90th percentile",
+    "Worst",
 ];
 
 /// The findings as one self-contained HTML page: no scripts, no further files.
@@ -64,7 +65,7 @@ fn header(insights: &Insights) -> String {
     let minutes = |number: String| format!("{number} <small>min</small>");
     let tiles = [
         ("flights", count(all.flights)),
-        ("airports of departure", count(insights.airports)),
+        ("origin airports", count(insights.airports)),
         ("routes", count(insights.routes)),
         ("mean delay", minutes(decimal(all.mean_delay))),
         ("median delay", minutes(decimal(all.median_delay))),
@@ -110,7 +111,10 @@ fn most_delayed(insights: &Insights) -> String {
         insights.min_departures,
     );
     let chart = horizontal_bars("airports", "Mean delay by airport", description, &bars);
-    let table = airport_table("Most delayed airports in figures", &insights.most_delayed);
+    let table = airport_table(
+        "Most delayed airports in figures; delays in minutes",
+        &insights.most_delayed,
+    );
     section(
         title,
         &format!("Mean delay of departures, minutes. {ranked}"),
@@ -127,7 +131,10 @@ fn most_reliable(insights: &Insights) -> String {
     section(
         "Most reliable airports",
         &format!("By the share of delayed departures. {ranked}"),
-        &airport_table("Most reliable airports in figures", &insights.most_reliable),
+        &airport_table(
+            "Most reliable airports in figures; delays in minutes",
+            &insights.most_reliable,
+        ),
     )
 }
 
@@ -163,7 +170,12 @@ fn by_hour(insights: &Insights) -> String {
         )
     });
     let headings = headings(&["Hour"]);
-    let table = table("All hours with a departure", 1, &headings, rows);
+    let table = table(
+        "All hours with a departure; delays in minutes",
+        1,
+        &headings,
+        rows,
+    );
     section(
         "Delay by hour of day",
         &format!(
@@ -197,7 +209,12 @@ fn by_month(insights: &Insights) -> String {
             .copied();
         figure_row([name.unwrap_or("Unknown").to_owned()], &entry.departures)
     });
-    let table = table("Delay by month in figures", 1, &headings(&["Month"]), rows);
+    let table = table(
+        "Delay by month in figures; delays in minutes",
+        1,
+        &headings(&["Month"]),
+        rows,
+    );
     section("Delay by month", "By the date of departure.", &table)
 }
 
