@@ -11,7 +11,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 use crate::args::{Arguments, Command};
-use crate::output::{Failure, Output};
+use crate::output::{Failure, Output, fail};
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -25,11 +25,11 @@ fn main() -> ExitCode {
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return output.fail(&Failure::check(format!("cannot start: {error}"))),
+        Err(error) => return fail(&Failure::check(format!("cannot start: {error}"))),
     };
     match runtime.block_on(run(arguments, &output)) {
         Ok(code) => code,
-        Err(failure) => output.fail(&failure),
+        Err(failure) => fail(&failure),
     }
 }
 

@@ -130,21 +130,21 @@ impl Output {
         };
         print(&shown)
     }
+}
 
-    /// Says something to the person, not to programs.
-    pub(crate) fn say(&self, text: &str) {
-        // Talk that cannot be heard is no failure of the command.
-        let _ = writeln!(io::stderr(), "{text}");
-    }
+/// Says something to the person, not to programs.
+pub(crate) fn say(text: &str) {
+    // Talk that cannot be heard is no failure of the command.
+    let _ = writeln!(io::stderr(), "{text}");
+}
 
-    /// Says what went wrong, and gives the exit status for it.
-    pub(crate) fn fail(&self, failure: &Failure) -> ExitCode {
-        self.say(&format!("error: {}", failure.message));
-        if let Some(hint) = &failure.hint {
-            self.say(&format!("hint: {hint}"));
-        }
-        ExitCode::from(failure.code)
+/// Says what went wrong, and gives the exit status for it.
+pub(crate) fn fail(failure: &Failure) -> ExitCode {
+    say(&format!("error: {}", failure.message));
+    if let Some(hint) = &failure.hint {
+        say(&format!("hint: {hint}"));
     }
+    ExitCode::from(failure.code)
 }
 
 /// A reader that has seen enough and closed the pipe is no failure.

@@ -15,7 +15,7 @@ use crate::id::Position;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DagError {
     /// A step depends on a name that no step has.
-    #[error("step `{step}` depends on unknown step `{dependency}`{}", hint(.nearest, .known))]
+    #[error("step `{step}` depends on unknown step `{dependency}`{}", hint(.nearest.as_deref(), .known))]
     UnknownDependency {
         /// The step that depends.
         step: String,
@@ -44,7 +44,7 @@ pub enum DagError {
     },
 }
 
-fn hint(nearest: &Option<String>, known: &[String]) -> String {
+fn hint(nearest: Option<&str>, known: &[String]) -> String {
     const SHOWN: usize = 12;
     match nearest {
         Some(name) => format!("; did you mean `{name}`?"),

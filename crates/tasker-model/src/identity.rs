@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::json::canonical;
 use crate::request::CheckedRequest;
+use crate::template::hex;
 
 /// Requests with the same identity within this many seconds are the same.
 pub const WINDOW_SECONDS: i64 = 60;
@@ -83,10 +84,7 @@ fn hash(checked: &CheckedRequest) -> String {
         "reason": request.reason,
         "bypass_steps": request.bypass_steps,
     });
-    Sha256::digest(canonical(&document))
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&Sha256::digest(canonical(&document)))
 }
 
 #[cfg(test)]

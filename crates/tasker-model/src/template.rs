@@ -89,6 +89,15 @@ pub struct TemplateSource {
     pub steps: Vec<StepTemplate>,
 }
 
+/// Lower-case hex, as hashes are shown and stored.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("invariant: writing to a String does not fail");
+        text
+    })
+}
+
 /// Identifies a definition by its content: SHA-256 of its canonical JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentHash([u8; 32]);
@@ -107,7 +116,7 @@ impl ContentHash {
 
 impl fmt::Display for ContentHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 
@@ -287,7 +296,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn source(steps: Value) -> TemplateSource {
+    fn source(steps: &Value) -> TemplateSource {
         serde_json::from_value(json!({
             "namespace": "shop", "name": "order", "version": "1.0.0", "steps": steps
         }))
@@ -296,7 +305,7 @@ mod tests {
 
     #[test]
     fn every_problem_of_a_definition_is_reported_at_once() {
-        let mut wrong = source(json!([
+        let mut wrong = source(&json!([
             {"name": "a", "handler": "a", "depends_on_steps": ["b"], "timeout_ms": 0},
             {"name": "b", "handler": "b", "depends_on_steps": ["a"], "retry": {"limit": 0}}
         ]));
@@ -312,7 +321,7 @@ mod tests {
             assert!(text.contains(part), "`{part}` in: {text}");
         }
         assert!(
-            TaskTemplate::new(source(json!([])))
+            TaskTemplate::new(source(&json!([])))
                 .unwrap_err()
                 .to_string()
                 .contains("no steps")
@@ -322,9 +331,9 @@ mod tests {
     #[test]
     fn the_hash_is_of_the_content() {
         let steps = json!([{"name": "a", "handler": "a"}]);
-        let one = TaskTemplate::new(source(steps.clone())).unwrap();
-        let same = TaskTemplate::new(source(steps)).unwrap();
-        let other = TaskTemplate::new(source(json!([{"name": "a", "handler": "b"}]))).unwrap();
+        let one = TaskTemplate::new(source(&steps)).unwrap();
+        let same = TaskTemplate::new(source(&steps)).unwrap();
+        let other = TaskTemplate::new(source(&json!([{"name": "a", "handler": "b"}]))).unwrap();
         assert_eq!(one.hash(), same.hash());
         assert_ne!(one.hash(), other.hash());
         assert_eq!(one.hash().to_string().len(), 64);

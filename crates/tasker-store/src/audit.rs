@@ -146,12 +146,19 @@ impl Audit<'_> {
             return;
         }
         // A person may cancel a complete task, or resolve a failed one.
-        let fits = match (rollup(tally), task.state) {
-            (Some(TaskEvent::Complete), TaskState::Complete | TaskState::Cancelled) => true,
-            (Some(TaskEvent::Fail), TaskState::Error | TaskState::ResolvedManually) => true,
-            (Some(TaskEvent::Fail | TaskEvent::Cancel), TaskState::Cancelled) => true,
-            _ => false,
-        };
+        let fits = matches!(
+            (rollup(tally), task.state),
+            (
+                Some(TaskEvent::Complete),
+                TaskState::Complete | TaskState::Cancelled
+            ) | (
+                Some(TaskEvent::Fail),
+                TaskState::Error | TaskState::ResolvedManually
+            ) | (
+                Some(TaskEvent::Fail | TaskEvent::Cancel),
+                TaskState::Cancelled
+            )
+        );
         self.expect(fits, "I5", || {
             format!("the task is {} with steps {tally:?}", task.state)
         });

@@ -185,7 +185,7 @@ impl Pattern {
             let step = step
                 .depends_on_steps(parents.iter().copied())
                 .backoff(Backoff::Fixed { delay_ms: 5 })
-                .timeout(Duration::from_secs(60));
+                .timeout(Duration::from_mins(1));
             definition = definition.step(step);
         }
         definition.build()

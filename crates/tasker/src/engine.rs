@@ -89,7 +89,7 @@ impl Builder {
         let (engine, inbox) = mpsc::unbounded_channel();
         let executor = TaskExecutor {
             store: store.clone(),
-            handlers: Arc::new(move |request| finder.find(request).cloned()),
+            registry: Arc::new(finder),
             identity: self.options.identity_strategy.clone(),
             context_bytes_max: self.options.context_bytes_max,
             engine: engine.clone(),

@@ -149,12 +149,12 @@ impl Attempt {
         self.cancel.cancel();
         self.abort.abort();
     }
+}
 
-    /// The failure of an attempt that took too long.
-    pub(crate) fn timed_out(&self, timeout: Duration) -> Outcome {
-        let text = format!("the attempt took longer than its timeout of {timeout:?}");
-        Outcome::Failed(Failure::new(FailureKind::TimedOut, text))
-    }
+/// The outcome of an attempt that took too long.
+pub(crate) fn timed_out(timeout: Duration) -> Outcome {
+    let text = format!("the attempt took longer than its timeout of {timeout:?}");
+    Outcome::Failed(Failure::new(FailureKind::TimedOut, text))
 }
 
 /// When an attempt that starts now must have ended.

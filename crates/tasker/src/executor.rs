@@ -13,7 +13,7 @@ use tasker_store::store::{Created, NewTask};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Error;
-use crate::handler::TaskHandler;
+use crate::registry::Registry;
 use crate::task::Task;
 use crate::worker::{Creation, Message};
 
@@ -21,7 +21,7 @@ use crate::worker::{Creation, Message};
 #[derive(Clone)]
 pub struct TaskExecutor {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) handlers: Arc<dyn Fn(&TaskRequest) -> Result<TaskHandler, Error> + Send + Sync>,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) identity: IdentityStrategy,
     pub(crate) context_bytes_max: usize,
     pub(crate) engine: mpsc::UnboundedSender<Message>,
@@ -33,7 +33,7 @@ impl TaskExecutor {
     /// A request with a known idempotency key gives the task of the first request.
     pub async fn execute_async(&self, request: TaskRequest) -> Result<Task, Error> {
         let mut created = self.create(vec![self.prepare(request)?], None).await?;
-        self.accept(created.pop().expect("invariant: one answer per task"))
+        self.accept(&created.pop().expect("invariant: one answer per task"))
     }
 
     /// Creates a task and waits until it is final, or until the deadline is over; the task's
@@ -49,7 +49,7 @@ impl TaskExecutor {
             .await?;
         let created = created.pop().expect("invariant: one answer per task");
         let is_new = matches!(created, Created::New(_));
-        let mut task = self.accept(created)?;
+        let mut task = self.accept(&created)?;
         match (is_new, deadline) {
             // The engine tells: no look at the store is needed.
             (true, None) => match (&mut tell).await {
@@ -70,7 +70,7 @@ impl TaskExecutor {
         let created = self.create(tasks.collect::<Result<_, _>>()?, None).await?;
         created
             .into_iter()
-            .map(|created| self.accept(created))
+            .map(|created| self.accept(&created))
             .collect()
     }
 
@@ -86,7 +86,7 @@ impl TaskExecutor {
     ) -> Result<TaskId, Error> {
         let task = self.prepare(request)?;
         let created = tasker_store::sqlite::create_in(connection, &task, &self.store.clock())?;
-        Ok(self.accept(created)?.id())
+        Ok(self.accept(&created)?.id())
     }
 
     /// Tells the engine of this process that something may be due.
@@ -107,7 +107,7 @@ impl TaskExecutor {
 
     /// Finds the handler and checks the request against it.
     fn prepare(&self, mut request: TaskRequest) -> Result<NewTask, Error> {
-        let handler = (self.handlers)(&request)?;
+        let handler = self.registry.find(&request)?;
         let requested_at = request
             .requested_at
             .unwrap_or_else(|| self.store.clock().now());
@@ -136,10 +136,10 @@ impl TaskExecutor {
         answer.await.map_err(|_| Error::Stopped)?
     }
 
-    fn accept(&self, created: Created) -> Result<Task, Error> {
+    fn accept(&self, created: &Created) -> Result<Task, Error> {
         match created {
-            Created::New(id) | Created::Existing(id) => Ok(self.handle(id, TaskState::Pending)),
-            Created::Duplicate(id) => Err(Error::Duplicate(id)),
+            Created::New(id) | Created::Existing(id) => Ok(self.handle(*id, TaskState::Pending)),
+            Created::Duplicate(id) => Err(Error::Duplicate(*id)),
         }
     }
 }

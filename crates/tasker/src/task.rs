@@ -35,7 +35,7 @@ impl std::fmt::Debug for Task {
         f.debug_struct("Task")
             .field("id", &self.id)
             .field("state", &self.state)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,11 @@
 //! they commit: what ends meanwhile is the next batch, which is group commit without waiting for
 //! anything. It holds nothing that is not in the store, except which attempts run here.
 
+mod create;
+mod claim;
+mod complete;
+mod heartbeat;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,20 +21,20 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tasker_model::event::Fact;
 use tasker_model::id::{TaskId, WorkerId};
-use tasker_model::name::{Queue, StepName};
+use tasker_model::name::StepName;
 use tasker_model::outcome::{Outcome, Settlement, settle};
 use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
 use tasker_store::record::{TemplateId, WorkerRecord};
 use tasker_store::store::{
-    ClaimBudget, ClaimedStep, Completion, Created, Lease, NewTask, Progress, Recorded, Runnable,
+    ClaimedStep, Completion, Created, Lease, NewTask, Progress, Recorded, Runnable,
 };
 use tasker_store::{Clock, Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Error;
 use crate::events::Publisher;
-use crate::execute::{Attempt, Attempts, Ended, until};
+use crate::execute::{Attempt, Attempts, Ended, timed_out, until};
 use crate::options::Options;
 use crate::registry::Registry;
 
@@ -92,6 +97,22 @@ enum Reply {
     Beaten(Result<Beat, StoreError>),
 }
 
+/// Calls to the store that have not been answered.
+#[derive(Default)]
+struct UnderWay {
+    replies: FuturesUnordered<BoxFuture<'static, Reply>>,
+    commits: usize,
+    creating: bool,
+    claiming: bool,
+    beating: bool,
+}
+
+impl UnderWay {
+    fn push(&mut self, call: impl Future<Output = Reply> + Send + 'static) {
+        self.replies.push(Box::pin(call));
+    }
+}
+
 /// What a heartbeat brings back.
 struct Beat {
     lost: Vec<Lease>,
@@ -138,20 +159,14 @@ pub(crate) struct Worker {
     ended: VecDeque<Outgoing>,
     creations: VecDeque<Creation>,
     watching: HashMap<TaskId, Vec<oneshot::Sender<TaskState>>>,
-    under_way: FuturesUnordered<BoxFuture<'static, Reply>>,
-    commits: usize,
-    creating: bool,
-    claiming: bool,
-    beating: bool,
+    under_way: UnderWay,
     /// Something due may be waiting in the store for a free slot.
     backlog: bool,
     next_claim: Timestamp,
     next_look: Timestamp,
     next_beat: Timestamp,
     seen_mark: Option<u64>,
-    /// Nothing is sent before, because the store has failed.
-    paused_until: Timestamp,
-    pause: SignedDuration,
+    pause: StorePause,
     /// After a batch was refused: one at a time, so that only the refused one is given up.
     one_by_one: usize,
     stopping: Stopping,
@@ -197,18 +212,13 @@ impl Worker {
             ended: VecDeque::new(),
             creations: VecDeque::new(),
             watching: HashMap::new(),
-            under_way: FuturesUnordered::new(),
-            commits: 0,
-            creating: false,
-            claiming: false,
-            beating: false,
+            under_way: UnderWay::default(),
             backlog: true,
             next_claim: now,
             next_look: now,
             next_beat: now,
             seen_mark: None,
-            paused_until: Timestamp::MIN,
-            pause: STORE_PAUSE_MIN,
+            pause: StorePause::default(),
             one_by_one: 0,
             stopping: Stopping::No,
             alone: false,
@@ -227,7 +237,7 @@ impl Worker {
             let next = self.next_time();
             tokio::select! {
                 biased;
-                Some(reply) = self.under_way.next(), if !self.under_way.is_empty() => {
+                Some(reply) = self.under_way.replies.next(), if !self.under_way.replies.is_empty() => {
                     self.on_reply(reply);
                 }
                 message = self.inbox.recv(), if !self.alone => {
@@ -247,7 +257,7 @@ impl Worker {
         self.end_late_attempts(now);
         self.hand_back_when_grace_ends(now);
         self.look_at_mark(now);
-        if now < self.paused_until {
+        if now < self.pause.until {
             return;
         }
         // Before the claim: a process that was paused renews its leases before it looks for
@@ -266,7 +276,7 @@ impl Worker {
         }
         // While the store is paused only the pause's end and the attempts' deadlines matter, and
         // while a call is under way its answer comes first.
-        next = next.max(self.paused_until);
+        next = next.max(self.pause.until);
         if next <= now {
             next = until(now, Duration::from_secs(1));
         }
@@ -280,8 +290,6 @@ impl Worker {
     fn wants_claims(&self) -> bool {
         self.free > 0 && matches!(self.stopping, Stopping::No) && self.options.slots > 0
     }
-
-    // -- what comes in
 
     fn on_messages(&mut self, first: Message) {
         self.on_message(first);
@@ -331,8 +339,6 @@ impl Worker {
         self.alone = true;
         self.stop(Duration::ZERO);
     }
-
-    // -- attempts
 
     fn start(&mut self, claimed: ClaimedStep) {
         if !matches!(self.stopping, Stopping::No) {
@@ -385,8 +391,7 @@ impl Worker {
             attempt.stop();
             let position = attempt.claimed.lease.step.position;
             let timeout = self.timeout(attempt.claimed.template.step(position).timeout_ms);
-            let outcome = attempt.timed_out(timeout);
-            self.settle(&attempt, outcome);
+            self.settle(&attempt, timed_out(timeout));
         }
     }
 
@@ -444,392 +449,60 @@ impl Worker {
             && self.attempts.is_empty()
             && self.ended.is_empty()
             && self.creations.is_empty()
-            && self.under_way.is_empty()
+            && self.under_way.replies.is_empty()
     }
-
-    // -- what goes out
-
-    /// Takes all free slots for a claim under way; what it does not use comes back.
-    fn budget(&mut self, also_due: bool) -> Option<ClaimBudget> {
-        if !self.wants_claims() || self.runnable.is_empty() {
-            return None;
-        }
-        Some(ClaimBudget {
-            worker: self.record.worker_id,
-            slots: std::mem::take(&mut self.free),
-            lease_ms: self.options.lease_ms(),
-            runnable: self.runnable.clone(),
-            also_due,
-        })
-    }
-
-    fn send_outcomes(&mut self) {
-        while !self.ended.is_empty() && self.commits < COMMITS_AT_ONCE {
-            let most = if self.one_by_one > 0 {
-                1
-            } else {
-                self.options.commit_batch_max
-            };
-            self.one_by_one = self.one_by_one.saturating_sub(1);
-            let batch: Vec<Outgoing> = self.ended.drain(..self.ended.len().min(most)).collect();
-            let completions = batch
-                .iter()
-                .map(|outgoing| outgoing.completion.clone())
-                .collect();
-            let also_due = std::mem::take(&mut self.backlog);
-            let budget = self.budget(also_due);
-            self.backlog |= also_due && budget.is_none();
-            let slots = budget.as_ref().map_or(0, |budget| budget.slots);
-            let (store, worker) = (self.store.clone(), self.record.worker_id);
-            self.commits += 1;
-            self.under_way.push(Box::pin(async move {
-                Reply::Completed(
-                    batch,
-                    slots,
-                    store.complete(worker, completions, budget).await,
-                )
-            }));
-        }
-    }
-
-    fn send_creations(&mut self) {
-        if self.creating || self.creations.is_empty() {
-            return;
-        }
-        let mut batch = Vec::new();
-        let mut tasks = Vec::new();
-        while let Some(next) = self.creations.front()
-            && (tasks.is_empty() || tasks.len() + next.tasks.len() <= CREATE_BATCH_MAX)
-        {
-            let creation = self
-                .creations
-                .pop_front()
-                .expect("invariant: there is a front");
-            tasks.extend(creation.tasks.iter().cloned());
-            batch.push(creation);
-        }
-        let budget = self.budget(false);
-        let slots = budget.as_ref().map_or(0, |budget| budget.slots);
-        let store = self.store.clone();
-        self.creating = true;
-        self.under_way.push(Box::pin(async move {
-            Reply::Created(batch, slots, store.create(tasks, budget).await)
-        }));
-    }
-
-    fn send_claim(&mut self, now: Timestamp) {
-        if self.claiming || !(self.backlog || self.next_claim <= now) {
-            return;
-        }
-        let mark = self.store.change_mark();
-        let Some(budget) = self.budget(true) else {
-            // Whoever frees a slot claims; a worker without any never does.
-            self.next_claim = until(now, Duration::from_secs(self.options.poll_seconds));
-            return;
-        };
-        self.backlog = false;
-        self.claiming = true;
-        self.seen_mark = mark;
-        let (store, slots) = (self.store.clone(), budget.slots);
-        self.under_way.push(Box::pin(async move {
-            Reply::Claimed(slots, store.claim(budget).await)
-        }));
-    }
-
-    /// A commit of anybody, this worker included, is a reason to look for what is due.
-    fn look_at_mark(&mut self, now: Timestamp) {
-        if now < self.next_look || self.claiming || !self.wants_claims() {
-            return;
-        }
-        self.next_look = now.checked_add(LOOK_EVERY).unwrap_or(Timestamp::MAX);
-        if self.seen_mark.is_some() && self.store.change_mark() != self.seen_mark {
-            self.backlog = true;
-        }
-    }
-
-    fn send_heartbeat(&mut self, now: Timestamp) {
-        if self.beating || now < self.next_beat {
-            return;
-        }
-        self.beating = true;
-        let third = Duration::from_millis(self.options.lease_ms() / 3);
-        self.next_beat = until(now, third.max(Duration::from_millis(1)));
-        let (store, leases) = (self.store.clone(), self.attempts.leases());
-        let mut record = self.record.clone();
-        record.seen_at = now;
-        let (lease_ms, last_template) = (self.options.lease_ms(), self.last_template);
-        self.under_way.push(Box::pin(async move {
-            let beat = async {
-                let worker = record.worker_id;
-                store.register_worker(record).await?;
-                let lost = if leases.is_empty() {
-                    Vec::new()
-                } else {
-                    store.heartbeat(worker, leases, lease_ms).await?
-                };
-                Ok(Beat {
-                    lost,
-                    new_templates: store.templates(last_template).await?,
-                })
-            };
-            Reply::Beaten(beat.await)
-        }));
-    }
-
-    // -- what the store answers
 
     fn on_reply(&mut self, reply: Reply) {
         match reply {
             Reply::Created(batch, slots, answer) => {
-                self.creating = false;
+                self.under_way.creating = false;
                 self.on_created(batch, slots, answer);
             }
             Reply::Completed(batch, slots, answer) => {
-                self.commits -= 1;
+                self.under_way.commits -= 1;
                 self.on_completed(batch, slots, answer);
             }
             Reply::Claimed(slots, answer) => {
-                self.claiming = false;
+                self.under_way.claiming = false;
                 self.on_claimed(slots, answer);
             }
             Reply::Beaten(answer) => {
-                self.beating = false;
+                self.under_way.beating = false;
                 self.on_beaten(answer);
             }
         }
     }
+}
 
-    fn on_created(
-        &mut self,
-        mut batch: Vec<Creation>,
-        slots: usize,
-        answer: Result<(Vec<Created>, Progress), StoreError>,
-    ) {
-        match answer {
-            Ok((created, progress)) => {
-                let mut created = created.into_iter();
-                for creation in batch {
-                    let of_creation: Vec<_> = created.by_ref().take(creation.tasks.len()).collect();
-                    self.announce(creation, of_creation);
-                }
-                self.proceed(slots, progress);
-            }
-            Err(error) if error.is_transient() || batch.len() == 1 => {
-                self.free += slots;
-                let error = Error::from(error);
-                for creation in batch.drain(..) {
-                    // Whoever asked may have gone away.
-                    let _ = creation.reply.send(Err(error.clone()));
-                }
-            }
-            Err(_) => {
-                // One of them cannot be created; each goes alone, so that the others can.
-                self.free += slots;
-                for creation in batch {
-                    self.create_alone(creation);
-                }
-            }
-        }
-    }
+/// The pause after the store has failed: longer with every failure in a row.
+struct StorePause {
+    /// Nothing is sent before.
+    until: Timestamp,
+    next: SignedDuration,
+}
 
-    fn create_alone(&mut self, creation: Creation) {
-        let (store, tasks) = (self.store.clone(), creation.tasks.clone());
-        self.under_way.push(Box::pin(async move {
-            Reply::Created(vec![creation], 0, store.create(tasks, None).await)
-        }));
-    }
-
-    fn announce(&mut self, creation: Creation, created: Vec<Created>) {
-        let now = self.clock.now();
-        for answer in &created {
-            if let Created::New(task_id) = answer {
-                self.publisher.publish(now, *task_id, || Fact::TaskCreated);
-            }
+impl Default for StorePause {
+    fn default() -> StorePause {
+        StorePause {
+            until: Timestamp::MIN,
+            next: STORE_PAUSE_MIN,
         }
-        if let (Some(watch), Some(Created::New(task_id))) = (creation.watch, created.first()) {
-            self.watch(*task_id, watch);
-        }
-        let _ = creation.reply.send(Ok(created));
-    }
-
-    fn on_completed(
-        &mut self,
-        batch: Vec<Outgoing>,
-        slots: usize,
-        answer: Result<(Vec<Recorded>, Progress), StoreError>,
-    ) {
-        match answer {
-            Ok((recorded, progress)) => {
-                self.recovered();
-                for (outgoing, recorded) in batch.into_iter().zip(recorded) {
-                    self.on_recorded(outgoing, recorded);
-                }
-                self.proceed(slots, progress);
-            }
-            Err(error) => {
-                self.free += slots;
-                self.backlog = true;
-                if is_ours(&error) && batch.len() == 1 {
-                    let lease = batch[0].completion.lease;
-                    tracing::error!(%error, ?lease, "an outcome was refused; its lease runs out");
-                    return;
-                }
-                if is_ours(&error) {
-                    self.one_by_one = batch.len();
-                } else {
-                    self.pause(&error);
-                }
-                for outgoing in batch.into_iter().rev() {
-                    self.ended.push_front(outgoing);
-                }
-            }
-        }
-    }
-
-    fn on_recorded(&mut self, outgoing: Outgoing, recorded: Recorded) {
-        let Outgoing {
-            completion: Completion { lease, settlement },
-            step,
-        } = outgoing;
-        if recorded == Recorded::LeaseLost {
-            tracing::warn!(task.id = %lease.step.task_id, step.name = %step, attempt = lease.attempt,
-                "the lease was lost before the outcome came; it was not recorded");
-            return;
-        }
-        let now = self.clock.now();
-        let attempt = lease.attempt;
-        if let Settlement::Retry { delay_ms, .. } = settlement {
-            self.next_claim = self
-                .next_claim
-                .min(until(now, Duration::from_millis(delay_ms)));
-        }
-        self.publisher
-            .publish(now, lease.step.task_id, || match settlement {
-                Settlement::Complete { .. } => Fact::StepCompleted { step, attempt },
-                Settlement::Retry { failure, delay_ms } => Fact::StepFailed {
-                    step,
-                    attempt,
-                    failure,
-                    retry_in_ms: Some(delay_ms),
-                },
-                Settlement::Fail { failure } => Fact::StepFailed {
-                    step,
-                    attempt,
-                    failure,
-                    retry_in_ms: None,
-                },
-                Settlement::HandBack => Fact::StepHandedBack { step, attempt },
-            });
-    }
-
-    fn on_claimed(&mut self, slots: usize, answer: Result<Progress, StoreError>) {
-        let now = self.clock.now();
-        let poll = until(now, Duration::from_secs(self.options.poll_seconds));
-        match answer {
-            Ok(progress) => {
-                self.recovered();
-                self.next_claim = progress.next_due.map_or(poll, |due| due.min(poll));
-                self.proceed(slots, progress);
-            }
-            Err(error) => {
-                self.free += slots;
-                self.backlog = true;
-                self.pause(&error);
-            }
-        }
-    }
-
-    /// Starts what was claimed, and tells those who wait for what was finished.
-    fn proceed(&mut self, slots: usize, progress: Progress) {
-        assert!(
-            progress.claimed.len() <= slots,
-            "the store keeps to the budget"
-        );
-        self.free += slots - progress.claimed.len();
-        self.backlog |= progress.left_due;
-        progress
-            .claimed
-            .into_iter()
-            .for_each(|claimed| self.start(claimed));
-        let now = self.clock.now();
-        for (task_id, state) in progress.finished {
-            for watcher in self.watching.remove(&task_id).into_iter().flatten() {
-                // Whoever watched may have gone away.
-                let _ = watcher.send(state);
-            }
-            self.publisher
-                .publish(now, task_id, || Fact::TaskFinished { state });
-        }
-    }
-
-    fn on_beaten(&mut self, answer: Result<Beat, StoreError>) {
-        match answer {
-            Ok(Beat {
-                lost,
-                new_templates,
-            }) => {
-                for lease in lost {
-                    if let Some(attempt) = self.attempts.take(lease.step, lease.attempt) {
-                        // Its outcome could not be recorded any more.
-                        attempt.stop();
-                        self.free += 1;
-                    }
-                }
-                self.adopt(new_templates);
-            }
-            Err(error) => {
-                self.next_beat = Timestamp::MIN;
-                self.pause(&error);
-            }
-        }
-    }
-
-    /// Another program may have registered an older or newer form of a handler known here: its
-    /// tasks run here, too, as long as all their steps have code in this program.
-    fn adopt(&mut self, found: Vec<(TemplateId, TaskTemplate)>) {
-        let mut runnable = self.runnable.to_vec();
-        for (id, template) in found {
-            self.last_template = self.last_template.max(Some(id));
-            let is_new = runnable.iter().all(|known| known.template != id);
-            if self.registry.adopt_stored(&template) && is_new {
-                runnable.push(Runnable {
-                    queue: Queue::from(&template.source().namespace),
-                    template: id,
-                });
-            }
-        }
-        if runnable.len() > self.runnable.len() {
-            self.runnable = runnable.into();
-            self.backlog = true;
-        }
-    }
-
-    // -- a store that fails
-
-    fn pause(&mut self, error: &StoreError) {
-        let now = self.clock.now();
-        if now >= self.paused_until {
-            tracing::warn!(%error, pause_ms = self.pause.as_millis(), "the store failed; trying again");
-        }
-        self.paused_until = now.checked_add(self.pause).unwrap_or(Timestamp::MAX);
-        self.pause = (self.pause * 2).min(STORE_PAUSE_MAX);
-    }
-
-    fn recovered(&mut self) {
-        self.pause = STORE_PAUSE_MIN;
     }
 }
 
-/// Whether an error is about what was sent, rather than about the state of the store.
-fn is_ours(error: &StoreError) -> bool {
-    matches!(
-        error,
-        StoreError::Bug(_)
-            | StoreError::BadRow(_)
-            | StoreError::IllegalMove(_)
-            | StoreError::Refused(_)
-            | StoreError::Unexpected { .. }
-    )
+impl StorePause {
+    fn begin(&mut self, now: Timestamp, error: &StoreError) {
+        if now >= self.until {
+            let pause_ms = self.next.as_millis();
+            tracing::warn!(%error, pause_ms, "the store failed; trying again after a pause");
+        }
+        self.until = now.checked_add(self.next).unwrap_or(Timestamp::MAX);
+        self.next = (self.next * 2).min(STORE_PAUSE_MAX);
+    }
+
+    fn end(&mut self) {
+        self.next = STORE_PAUSE_MIN;
+    }
 }
 
 /// A worker's name for itself, random at every start.

@@ -95,7 +95,7 @@ pub fn task_handler() -> Result<TaskHandler, Error> {
 }
 
 /// Data that is wrong stays wrong: another attempt would read the same line.
-fn permanent(error: DataError) -> PermanentError {
+fn permanent(error: &DataError) -> PermanentError {
     PermanentError::new(error.to_string()).error_code("INVALID_DATA")
 }
 
@@ -120,14 +120,14 @@ async fn extract_flights(step: StepContext) -> StepResult<Flights> {
     let context: Context = step.context()?;
     pace(&context).await;
     let csv = text(context.flights_csv.as_deref(), FLIGHTS_CSV)?;
-    Ok(parse_flights(&csv).map_err(permanent)?)
+    Ok(parse_flights(&csv).map_err(|error| permanent(&error))?)
 }
 
 async fn extract_airports(step: StepContext) -> StepResult<Airports> {
     let context: Context = step.context()?;
     pace(&context).await;
     let csv = text(context.airports_csv.as_deref(), AIRPORTS_CSV)?;
-    Ok(parse_airports(&csv, None).map_err(permanent)?)
+    Ok(parse_airports(&csv, None).map_err(|error| permanent(&error))?)
 }
 
 async fn airports_step(step: StepContext) -> StepResult<AirportMetrics> {

@@ -271,3 +271,25 @@ fn the_page_escapes_its_data_and_needs_nothing_else() {
         assert!(!html.contains(outside), "{outside}");
     }
 }
+
+#[test]
+fn every_row_of_a_table_has_as_many_cells_as_its_head() {
+    let (html, _) = odd_report();
+    let mut tables = 0;
+    for table in html.split("<table>").skip(1) {
+        let rows = table
+            .split("</table>")
+            .next()
+            .unwrap()
+            .split("<tr>")
+            .skip(1);
+        let cells = |row: &str| row.matches("</th>").count() + row.matches("</td>").count();
+        let counts: Vec<usize> = rows.map(cells).collect();
+        assert!(
+            counts.iter().all(|count| *count == counts[0]),
+            "{counts:?} in {table}"
+        );
+        tables += 1;
+    }
+    assert!(tables > 0);
+}

@@ -10,10 +10,10 @@ use tasker::model::id::TaskId;
 use tasker::model::step::StepState;
 use tasker::model::task::TaskState;
 use tasker::store::store::{Page, TaskFilter};
-use tasker::{Error, Events, Options, Task, TaskRequest, Tasker};
+use tasker::{Error, Events, Options, Task, TaskRequest, Tasker, WorkflowStep};
 
 use crate::args::Demo;
-use crate::output::{Failure, Output};
+use crate::output::{Failure, Output, say};
 
 /// How long an interrupted step may take to finish before it is handed back.
 const GRACE_SECONDS: u64 = 1;
@@ -56,13 +56,13 @@ pub(crate) async fn run(
     let tasker = builder.start().await?;
     let mut events = tasker.events();
     let (mut task, continued) = task(&tasker, demo).await?;
-    introduce(&task, continued, output).await?;
+    introduce(&task, continued).await?;
     let interrupted = tokio::select! {
-        ended = watch(&mut task, &mut events, output) => { ended?; false }
+        ended = watch(&mut task, &mut events) => { ended?; false }
         signal = tokio::signal::ctrl_c() => { signal?; true }
     };
     if interrupted {
-        output.say("\ninterrupted; what runs is handed back, run the demo again to continue");
+        say("\ninterrupted; what runs is handed back, run the demo again to continue");
         tasker.stop().await?;
         return Ok(ExitCode::from(INTERRUPTED));
     }
@@ -105,22 +105,22 @@ async fn task(tasker: &Tasker, demo: &Demo) -> Result<(Task, bool), Failure> {
     Ok((tasker.executor().execute_async(request).await?, false))
 }
 
-async fn introduce(task: &Task, continued: bool, output: &Output) -> Result<(), Failure> {
+async fn introduce(task: &Task, continued: bool) -> Result<(), Failure> {
     if !continued {
-        output.say(&format!("task {}: 5,000 flights, six steps", task.id()));
+        say(&format!("task {}: 5,000 flights, six steps", task.id()));
         return Ok(());
     }
-    output.say(&format!("task {}: continuing where it was", task.id()));
+    say(&format!("task {}: continuing where it was", task.id()));
     for step in task.workflow_steps().await? {
         if step.state == StepState::Complete {
-            output.say(&format!("  ✓ {:<18} done before", step.name));
+            say(&format!("  ✓ {:<18} done before", step.name));
         }
     }
     Ok(())
 }
 
 /// Says what happens until the task is final.
-async fn watch(task: &mut Task, events: &mut Events, output: &Output) -> Result<(), Failure> {
+async fn watch(task: &mut Task, events: &mut Events) -> Result<(), Failure> {
     let started = Instant::now();
     let id = task.id();
     let mut end = std::pin::pin!(task.wait(None));
@@ -130,7 +130,7 @@ async fn watch(task: &mut Task, events: &mut Events, output: &Output) -> Result<
             event = events.next() => match event {
                 Some(event) if event.task_id == id => {
                     if let Some(line) = line(&event.fact, started.elapsed()) {
-                        output.say(&line);
+                        say(&line);
                     }
                     if matches!(event.fact, Fact::TaskFinished { .. }) {
                         end.await?;
@@ -178,7 +178,7 @@ async fn conclude(task: &Task, url: &str, output: &Output) -> Result<ExitCode, F
     let steps = task.workflow_steps().await?;
     let last = steps
         .last()
-        .map(|step| step.result_as::<Written>())
+        .map(WorkflowStep::result_as::<Written>)
         .transpose()?;
     let made = Made {
         task_id: task.id(),

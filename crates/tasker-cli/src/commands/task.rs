@@ -6,6 +6,7 @@ use serde::Serialize;
 use tasker::Error;
 use tasker::model::dag::diagram::mark;
 use tasker::model::id::TaskId;
+use tasker::model::step::StepState;
 use tasker::model::task::TaskState;
 use tasker::model::transition::{Change, Transition};
 use tasker::store::Store;
@@ -13,7 +14,7 @@ use tasker::store::record::{StepRecord, TaskDetail, TaskSummary};
 use tasker::store::store::{Order, Page, TaskFilter};
 
 use crate::args::{ByTask, Task};
-use crate::output::{Failure, Output, table};
+use crate::output::{Failure, Output, say, table};
 use crate::target;
 
 /// A page that is longer than this is not meant for people or their memory.
@@ -101,7 +102,7 @@ pub(crate) async fn carry_out(
     };
     output.data(&ordered, || format!("task {task_id} is {}", state.status()))?;
     if !state.is_final() && !output.is_json() {
-        output.say("hint: a worker takes it from here; `tasker explain` says what it waits for");
+        say("hint: a worker takes it from here; `tasker explain` says what it waits for");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -204,7 +205,7 @@ fn transitions(detail: &TaskDetail) -> String {
     };
     let states = |transition: &Transition| match transition.change {
         Change::Task { from, to } => (from.map(TaskState::as_str), to.as_str()),
-        Change::Step { from, to, .. } => (from.map(|state| state.as_str()), to.as_str()),
+        Change::Step { from, to, .. } => (from.map(StepState::as_str), to.as_str()),
     };
     let rows: Vec<[String; 5]> = detail
         .transitions

@@ -34,7 +34,7 @@ struct Due {
     task_row: i64,
     position: Position,
     step: DueStep,
-    due_at: i64,
+    since: i64,
     worker: Option<WorkerId>,
 }
 
@@ -76,19 +76,19 @@ fn due(tx: &Tx<'_>, batch: &Batch, wanted: usize) -> Result<Vec<Due>, StoreError
                 attempt_limit: row.get(5)?,
                 lost_attempts: row.get(6)?,
             };
-            let (position, due_at, worker) = (row.get(2)?, row.get(7)?, worker_id(row, 8)?);
+            let (position, since, worker) = (row.get(2)?, row.get(7)?, worker_id(row, 8)?);
             Ok(Due {
                 row: row.get(0)?,
                 task_row: row.get(1)?,
                 position,
                 step,
-                due_at,
+                since,
                 worker,
             })
         })?);
     }
     if budget.runnable.len() > 1 {
-        found.sort_by_key(|due| due.due_at);
+        found.sort_by_key(|due| due.since);
         found.truncate(wanted);
     }
     Ok(found)

@@ -53,39 +53,10 @@ fn record_end(
     completion: &Completion,
     done: &mut DoneParents,
 ) -> Result<Recorded, StoreError> {
-    let running = StepState::InProgress;
-    let end = match &completion.settlement {
-        Settlement::Complete { result } => {
-            let state = running.after(StepEvent::Complete)?;
-            End {
-                state,
-                due_at: None,
-                failure: None,
-                result: Some(result),
-            }
-        }
-        Settlement::Retry { failure, delay_ms } => {
-            let state = running.after(StepEvent::Fail)?;
-            let due_at = Some(after(tx.now, *delay_ms));
-            End {
-                state,
-                due_at,
-                failure: Some(failure),
-                result: None,
-            }
-        }
-        Settlement::Fail { failure } => {
-            let state = running.after(StepEvent::Fail)?;
-            End {
-                state,
-                due_at: None,
-                failure: Some(failure),
-                result: None,
-            }
-        }
-        Settlement::HandBack => return hand_back(tx, batch, worker, completion),
-    };
     let lease = completion.lease;
+    let Some(end) = End::of(&completion.settlement, tx.now)? else {
+        return hand_back(tx, batch, worker, completion);
+    };
     let sql = include_str!("../../sql/sqlite/complete.step.sql");
     let row = (
         lease.step_row,
@@ -109,9 +80,15 @@ fn record_end(
         ..Note::default()
     };
     let position = lease.step.position;
+    let running = StepState::InProgress;
     let work = batch.work(tx, lease.task_row)?;
-    let (from, to) = (Some(running.as_str()), end.state.as_str());
-    work.record(tx, Some(position), from, to, note)?;
+    work.record(
+        tx,
+        Some(position),
+        Some(running.as_str()),
+        end.state.as_str(),
+        note,
+    )?;
     let before = Standing {
         state: running,
         open: true,
@@ -134,6 +111,44 @@ fn record_end(
             .insert((lease.task_row, position), result.clone());
     }
     Ok(Recorded::Yes)
+}
+
+impl End<'_> {
+    /// What an attempt's end means for its row; `None` if it is handed back.
+    fn of(settlement: &Settlement, now: jiff::Timestamp) -> Result<Option<End<'_>>, StoreError> {
+        let running = StepState::InProgress;
+        Ok(Some(match settlement {
+            Settlement::Complete { result } => {
+                let state = running.after(StepEvent::Complete)?;
+                End {
+                    state,
+                    due_at: None,
+                    failure: None,
+                    result: Some(result),
+                }
+            }
+            Settlement::Retry { failure, delay_ms } => {
+                let state = running.after(StepEvent::Fail)?;
+                let due_at = Some(after(now, *delay_ms));
+                End {
+                    state,
+                    due_at,
+                    failure: Some(failure),
+                    result: None,
+                }
+            }
+            Settlement::Fail { failure } => {
+                let state = running.after(StepEvent::Fail)?;
+                End {
+                    state,
+                    due_at: None,
+                    failure: Some(failure),
+                    result: None,
+                }
+            }
+            Settlement::HandBack => return Ok(None),
+        }))
+    }
 }
 
 fn hand_back(

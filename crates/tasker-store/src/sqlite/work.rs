@@ -293,6 +293,7 @@ pub(super) struct Batch {
 }
 
 /// A claim whose inputs are still to be read.
+#[derive(Clone, Copy)]
 struct Claim {
     lease: Lease,
     attempt_limit: u32,
@@ -380,7 +381,7 @@ impl Batch {
         for claim in std::mem::take(&mut self.claims) {
             progress
                 .claimed
-                .push(self.with_inputs(tx, claim, &mut contexts)?);
+                .push(self.with_inputs(tx, &claim, &mut contexts)?);
         }
         Ok(progress)
     }
@@ -388,21 +389,20 @@ impl Batch {
     fn with_inputs(
         &mut self,
         tx: &Tx<'_>,
-        claim: Claim,
+        claim: &Claim,
         contexts: &mut HashMap<i64, Json>,
     ) -> Result<ClaimedStep, StoreError> {
         let row = claim.lease.task_row;
         let template = self.works[&row].template.clone();
-        let context = match contexts.get(&row) {
-            Some(context) => context.clone(),
-            None => {
-                let sql = include_str!("../../sql/sqlite/claim.context.sql");
-                let text = tx.row(sql, [row], |columns| columns.get::<_, String>(0))?;
-                let missing = || StoreError::BadRow(format!("task row {row} has no request"));
-                let context = Json::from_stored(&text.ok_or_else(missing)?);
-                contexts.insert(row, context.clone());
-                context
-            }
+        let context = if let Some(context) = contexts.get(&row) {
+            context.clone()
+        } else {
+            let sql = include_str!("../../sql/sqlite/claim.context.sql");
+            let text = tx.row(sql, [row], |columns| columns.get::<_, String>(0))?;
+            let missing = || StoreError::BadRow(format!("task row {row} has no request"));
+            let context = Json::from_stored(&text.ok_or_else(missing)?);
+            contexts.insert(row, context.clone());
+            context
         };
         let parents = template
             .dag()
@@ -413,7 +413,7 @@ impl Batch {
         let Claim {
             lease,
             attempt_limit,
-        } = claim;
+        } = *claim;
         Ok(ClaimedStep {
             lease,
             attempt_limit,

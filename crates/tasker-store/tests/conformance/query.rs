@@ -28,6 +28,8 @@ async fn walk(f: &Fixture, filter: &TaskFilter, limit: usize) -> Vec<TaskId> {
         if next.is_empty() {
             return found;
         }
+        let goes_on = !next.iter().any(|task| found.contains(task));
+        assert!(goes_on, "{next:?} comes again after {found:?}");
         found.extend(next);
     }
 }

@@ -103,15 +103,18 @@ async fn a_handler_that_panics_before_its_future_is_survived() {
     assert_eq!(attempts(&task, "panics").await, 2);
 }
 
+/// Counts how often it was dropped.
+struct OnDrop(Arc<AtomicU32>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 #[tokio::test]
 async fn a_handler_that_never_returns_is_stopped_at_its_timeout() {
     let dropped = Arc::new(AtomicU32::new(0));
-    struct OnDrop(Arc<AtomicU32>);
-    impl Drop for OnDrop {
-        fn drop(&mut self) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
     let count = dropped.clone();
     let step = Step::new("hangs", move |_| {
         let guard = OnDrop(count.clone());

@@ -168,15 +168,18 @@ async fn raising_the_limit_sends_an_exhausted_step_round_again() {
     assert_sound(&tasker).await;
 }
 
+/// Tells when it is dropped.
+struct Tell(Option<oneshot::Sender<()>>);
+
+impl Drop for Tell {
+    fn drop(&mut self) {
+        let _ = self.0.take().unwrap().send(());
+    }
+}
+
 #[tokio::test]
 async fn cancelling_a_task_reaches_the_handler_that_runs() {
     let (stopped, was_stopped) = oneshot::channel::<()>();
-    struct Tell(Option<oneshot::Sender<()>>);
-    impl Drop for Tell {
-        fn drop(&mut self) {
-            let _ = self.0.take().unwrap().send(());
-        }
-    }
     let tell = Arc::new(std::sync::Mutex::new(Some(Tell(Some(stopped)))));
     let handler = TaskHandler::new("operators", "hangs", "1.0.0")
         .step(Step::new("hangs", move |_| {

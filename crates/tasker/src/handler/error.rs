@@ -148,6 +148,11 @@ mod tests {
         returned.unwrap_err().into_failure()
     }
 
+    fn parse() -> Result<(), StepError> {
+        "x".parse::<u8>()?;
+        Ok(())
+    }
+
     #[test]
     fn the_kind_of_error_decides() {
         let retryable = failure(Err(RetryableError::new("busy").retry_after(1.5).into()));
@@ -158,10 +163,6 @@ mod tests {
         let permanent = failure(Err(PermanentError::new("no").error_code("DECLINED").into()));
         assert_eq!(permanent.kind, FailureKind::Permanent);
         assert_eq!(permanent.error_code.as_deref(), Some("DECLINED"));
-        fn parse() -> Result<(), StepError> {
-            "x".parse::<u8>()?;
-            Ok(())
-        }
         let other = failure(parse());
         assert_eq!(other.kind, FailureKind::Retryable);
         assert_eq!(other.message, "invalid digit found in string");

@@ -356,12 +356,7 @@ fn airport_table(caption: &str, airports: &[AirportDelays]) -> String {
 }
 
 fn headings<'h>(first: &[&'h str]) -> Vec<&'h str> {
-    first
-        .iter()
-        .copied()
-        .chain(FIGURE_HEADINGS)
-        .chain(["Worst, min"])
-        .collect()
+    first.iter().copied().chain(FIGURE_HEADINGS).collect()
 }
 
 fn figure_row<const N: usize>(first: [String; N], figures: &DelayFigures) -> Vec<String> {
