@@ -40,6 +40,8 @@ struct Due {
 
 /// Takes what is due, oldest first over all that the worker can run, until the slots are full.
 pub(super) fn claim_due(tx: &mut Tx<'_>, batch: &mut Batch) -> Result<(), StoreError> {
+    // Without a slot nobody looks, so nobody knows: whoever asked must ask again.
+    batch.left_due |= batch.slots_left == 0;
     while batch.slots_left > 0 {
         let wanted = batch.slots_left;
         let found = due(tx, batch, wanted)?;
