@@ -6,6 +6,7 @@
 
 mod workload;
 mod floor;
+mod scale;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use clap::Parser;
 use serde::Serialize;
 use tasker::model::task::TaskState;
 use tasker::store::store::{Page, TaskFilter};
-use tasker::{Options, TaskRequest, Tasker};
+use tasker::{Options, TaskHandler, TaskRequest, Tasker};
 use workload::{NAMESPACE, Workload};
 
 /// Attempts at the same time, for all workloads.
@@ -35,6 +36,12 @@ struct Arguments {
     /// Where the databases are put for the time of the run; their disk is what is measured
     #[arg(long, value_name = "FOLDER", default_value = "target")]
     folder: PathBuf,
+    /// Instead: what a step costs in a task of 10,000 steps, beside a task of 10
+    #[arg(long)]
+    large_tasks: bool,
+    /// Instead: what a step costs with so many finished tasks in the store
+    #[arg(long, value_name = "TASKS")]
+    history: Option<u32>,
     /// Only this workload
     #[arg(long, value_name = "NAME")]
     workload: Option<String>,
@@ -72,6 +79,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err(format!("there is no such workload; there are {}", names.join(", ")).into());
     }
     let runtime = tokio::runtime::Runtime::new()?;
+    if arguments.large_tasks {
+        return runtime.block_on(scale::large_tasks(&arguments.folder));
+    }
+    if let Some(finished) = arguments.history {
+        return runtime.block_on(scale::history(&arguments.folder, finished));
+    }
     println!(
         "{:<12} {:>10} {:>10} {:>6} {:>9} {:>9} {:>9} {:>9} {:>6}",
         "workload", "steps/s", "floor", "share", "p50 ms", "p95 ms", "p99 ms", "floor p50", "times"
@@ -149,13 +162,17 @@ async fn measure(workload: Workload, arguments: &Arguments) -> Result<Figures, B
 }
 
 async fn start(path: &Path, workload: Workload) -> Result<Tasker, tasker::Error> {
+    start_with(path, workload.handler()?).await
+}
+
+async fn start_with(path: &Path, handler: TaskHandler) -> Result<Tasker, tasker::Error> {
     let options = Options {
         slots: SLOTS,
         ..Options::default()
     };
     Tasker::builder(format!("sqlite:{}", path.display()))
         .options(options)
-        .register(workload.handler()?)
+        .register(handler)
         .start()
         .await
 }
@@ -178,6 +195,14 @@ async fn throughput(
         tasker.executor().execute_all(requests).await?;
         left -= batch;
     }
+    wait_for_all(&tasker).await?;
+    let elapsed = started.elapsed();
+    tasker.stop().await?;
+    Ok(elapsed)
+}
+
+/// Waits until no task is unfinished; none may have failed.
+async fn wait_for_all(tasker: &Tasker) -> Result<(), tasker::Error> {
     let unfinished = TaskFilter {
         states: vec![TaskState::Pending, TaskState::InProgress],
         ..TaskFilter::default()
@@ -194,7 +219,6 @@ async fn throughput(
     {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let elapsed = started.elapsed();
     let failed = TaskFilter {
         states: vec![TaskState::Error],
         ..TaskFilter::default()
@@ -203,8 +227,7 @@ async fn throughput(
         tasker.store().tasks(failed, one).await?.is_empty(),
         "no benchmark task fails"
     );
-    tasker.stop().await?;
-    Ok(elapsed)
+    Ok(())
 }
 
 async fn latency(

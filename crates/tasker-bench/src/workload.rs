@@ -55,18 +55,29 @@ impl Workload {
     }
 
     pub(crate) fn handler(self) -> Result<TaskHandler, Error> {
-        let mut definition = TaskHandler::new(NAMESPACE, self.name(), "1.0.0");
-        let mut above: Vec<String> = Vec::new();
-        for (level, width) in self.levels().iter().enumerate() {
-            let names: Vec<String> = (0..*width).map(|n| format!("s{level}_{n}")).collect();
-            for name in &names {
-                let step = Step::new(name, sum_parents).depends_on_steps(above.clone());
-                definition = definition.step(step);
-            }
-            above = names;
-        }
-        definition.build()
+        layered(self.name(), self.levels(), u32::MAX)
     }
+}
+
+/// Layers of steps; each step depends on so many steps of the layer before, on all at most.
+pub(crate) fn layered(name: &str, levels: &[u32], parents: u32) -> Result<TaskHandler, Error> {
+    let mut definition = TaskHandler::new(NAMESPACE, name, "1.0.0");
+    let mut above = 0;
+    for (level, &width) in levels.iter().enumerate() {
+        for n in 0..width {
+            let wanted = if width < above {
+                above
+            } else {
+                parents.min(above)
+            };
+            let names =
+                (0..wanted).map(|p| format!("s{}_{}", level.wrapping_sub(1), (n + p) % above));
+            let step = Step::new(format!("s{level}_{n}"), sum_parents).depends_on_steps(names);
+            definition = definition.step(step);
+        }
+        above = width;
+    }
+    definition.build()
 }
 
 /// Reads every parent's result and passes on what it adds up to.

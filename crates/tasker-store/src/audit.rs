@@ -145,6 +145,10 @@ impl Audit<'_> {
             });
             return;
         }
+        if tally.done < tally.total && tally.failed == 0 && tally.cancelled == 0 {
+            self.violation("I5", format!("steps wait, but for nothing: {tally:?}"));
+            return;
+        }
         // A person may cancel a complete task, or resolve a failed one.
         let fits = matches!(
             (rollup(tally), task.state),

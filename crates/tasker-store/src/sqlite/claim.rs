@@ -90,7 +90,9 @@ fn due(tx: &Tx<'_>, batch: &Batch, wanted: usize) -> Result<Vec<Due>, StoreError
         })?);
     }
     if budget.runnable.len() > 1 {
-        found.sort_by_key(|due| due.since);
+        found.sort_by_key(|due| (due.since, due.row));
+        // A definition may be named twice.
+        found.dedup_by_key(|due| due.row);
         found.truncate(wanted);
     }
     Ok(found)

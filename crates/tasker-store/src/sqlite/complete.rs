@@ -9,7 +9,7 @@ use tasker_model::step::{StepEvent, StepState};
 use tasker_model::transition::Reason;
 
 use super::claim::claim_due;
-use super::row::{Id, word};
+use super::row::{Id, time_or_none, word};
 use super::transaction::Tx;
 use super::work::{Batch, Note, Standing, after, lease};
 use crate::error::StoreError;
@@ -67,8 +67,10 @@ fn record_end(
         end.failure.map(|failure| failure.kind.as_str()),
         end.result.map(Json::as_str),
         tx.now_us(),
+        end.due_at.is_none() && end.failure.is_some_and(|failure| failure.kind.may_retry()),
     );
-    let Some(started_at) = tx.row(sql, row, |row| row.get::<_, i64>(0))? else {
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, time_or_none(row, 1)?));
+    let Some((started_at, due_at)) = tx.row(sql, row, read)? else {
         return Ok(Recorded::LeaseLost);
     };
     let note = Note {
@@ -76,7 +78,7 @@ fn record_end(
         worker: Some(worker),
         duration_us: Some((tx.now_us() - started_at).max(0)),
         failure: end.failure,
-        retry_at: end.due_at,
+        retry_at: due_at,
         ..Note::default()
     };
     let position = lease.step.position;
@@ -97,7 +99,7 @@ fn record_end(
         Some(before),
         Standing {
             state: end.state,
-            open: end.due_at.is_some(),
+            open: due_at.is_some(),
         },
     );
     if end.state.is_done() {

@@ -44,8 +44,38 @@ impl Location {
             Location::Memory => Connection::open_in_memory_with_flags(flags),
         };
         let connection = opened.map_err(|error| self.error(error))?;
+        // Before the settings, which write to the file.
+        self.check_owner(&connection)?;
         settings(&connection).map_err(|error| self.error(error))?;
         Ok(connection)
+    }
+
+    /// Refuses another program's database, and one that cannot be written.
+    fn check_owner(&self, connection: &Connection) -> Result<(), StoreError> {
+        let fail = |error| self.error(error);
+        connection.busy_timeout(BUSY_WAIT).map_err(fail)?;
+        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let owner = pragma("application_id").map_err(fail)?;
+        let version = pragma("user_version").map_err(fail)?;
+        let sql = include_str!("../../sql/sqlite/migrate.count_tables.sql");
+        let tables: i64 = connection
+            .query_row(sql, [], |row| row.get(0))
+            .map_err(fail)?;
+        let refuse = |code, text: &str| {
+            let code = rusqlite::ffi::Error::new(code);
+            Err(self.error(rusqlite::Error::SqliteFailure(code, Some(text.to_owned()))))
+        };
+        if owner != APPLICATION_ID && (owner != 0 || version != 0 || tables != 0) {
+            let code = rusqlite::ffi::SQLITE_NOTADB;
+            return refuse(code, "the file is another program's database");
+        }
+        if connection.is_readonly(rusqlite::MAIN_DB).map_err(fail)? {
+            return refuse(
+                rusqlite::ffi::SQLITE_READONLY,
+                "the file was opened for reading only",
+            );
+        }
+        Ok(())
     }
 
     /// Brings the schema up to date, in one transaction that other processes wait for.
@@ -57,24 +87,6 @@ impl Location {
             .map_err(fail)?;
         let pragma = |name| migration.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let found = pragma("user_version").map_err(fail)?;
-        let owner = pragma("application_id").map_err(fail)?;
-        let tables: i64 = migration
-            .query_row(
-                include_str!("../../sql/sqlite/migrate.count_tables.sql"),
-                [],
-                |r| r.get(0),
-            )
-            .map_err(fail)?;
-        if owner != APPLICATION_ID && (owner != 0 || found != 0 || tables != 0) {
-            let source = rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB),
-                Some("the file is another program's database".to_owned()),
-            );
-            return Err(StoreError::Corrupt {
-                path: self.shown(),
-                source,
-            });
-        }
         if found > known {
             return Err(StoreError::NewerVersion {
                 path: self.shown(),

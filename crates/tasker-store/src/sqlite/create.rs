@@ -91,7 +91,14 @@ fn find_equal(tx: &Tx<'_>, new: &NewTask) -> Result<Option<Created>, StoreError>
             .map_or(i64::MIN, jiff::Timestamp::as_microsecond);
         let sql = include_str!("../../sql/sqlite/create.find_identity.sql");
         let found = tx.row(sql, (&identity.key, since), |row| task_id(row, 0))?;
-        return Ok(found.map(Created::Duplicate));
+        // A repeated create finds what it created itself.
+        return Ok(found.map(|id| {
+            if id == new.task_id {
+                Created::Existing(id)
+            } else {
+                Created::Duplicate(id)
+            }
+        }));
     }
     Ok(None)
 }

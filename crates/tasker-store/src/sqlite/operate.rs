@@ -55,8 +55,8 @@ pub(super) fn operate(
 
 /// A failed task with something to do again, or with nothing left to do, is failed no longer.
 fn reopen(tx: &Tx<'_>, work: &mut Work, actor: &str) -> Result<(), StoreError> {
-    let all_done = work.tally.done == work.tally.total;
-    if work.state == TaskState::Error && (work.tally.open > 0 || all_done) {
+    let nothing_failed = work.tally.failed == 0;
+    if work.state == TaskState::Error && (work.tally.open > 0 || nothing_failed) {
         work.move_task(tx, TaskEvent::Retry, by(actor))?;
     }
     Ok(())

@@ -178,6 +178,8 @@ pub(super) fn tasks(
         found.extend(list(Some(*state))?);
     }
     found.sort_by_key(|(row, _)| std::cmp::Reverse(*row));
+    // A state may be named twice.
+    found.dedup_by_key(|(row, _)| *row);
     Ok(found
         .into_iter()
         .take(page.limit)
