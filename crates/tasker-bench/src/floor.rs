@@ -18,25 +18,31 @@ const RESULT: &str = r#"{"step":"s0_0","sum":1,"padding":"0123456789"}"#;
 const WORKER: [u8; 16] = [7; 16];
 const TIME: i64 = 1_700_000_000_000_000;
 
-const INSERT_TASK: &str = "INSERT INTO tasks (task_id, template_id, state, total_steps, done_steps,
+const INSERT_TASK: &str =
+    "INSERT INTO tasker_tasks (task_id, template_id, state, total_steps, done_steps,
     open_steps, failed_steps, cancelled_steps, transitions, created_at)
     VALUES (?1, 1, 'in_progress', ?2, 0, 1, 0, 0, ?3, ?4)";
-const INSERT_REQUEST: &str = "INSERT INTO requests (task_no, context, initiator, source_system,
+const INSERT_REQUEST: &str =
+    "INSERT INTO tasker_requests (task_no, context, initiator, source_system,
     reason, tags, bypass_steps, requested_at)
     VALUES (?1, '{}', 'unknown', 'unknown', 'unknown', '[]', '[]', ?2)";
-const INSERT_STEP: &str = "INSERT INTO steps (task_no, position, name, state, attempts,
+const INSERT_STEP: &str = "INSERT INTO tasker_steps (task_no, position, name, state, attempts,
     attempt_limit, lost_attempts, unfinished_parents, due_at, queue, template_id, worker, started_at)
     VALUES (?1, ?2, ?3, ?4, ?5, 3, 0, ?6, ?7, ?8, 1, ?9, ?7)";
-const INSERT_TRANSITION: &str = "INSERT INTO transitions (task_no, sequence, position, from_state,
+const INSERT_TRANSITION: &str =
+    "INSERT INTO tasker_transitions (task_no, sequence, position, from_state,
     to_state, at, attempt, worker, duration)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-const COMPLETE_STEP: &str = "UPDATE steps SET state = 'complete', due_at = NULL, result = ?2,
+const COMPLETE_STEP: &str =
+    "UPDATE tasker_steps SET state = 'complete', due_at = NULL, result = ?2,
     worker = NULL, finished_at = ?3 WHERE step_no = ?1";
-const CLAIM_STEP: &str = "UPDATE steps SET state = 'in_progress', attempts = 1, worker = ?2,
+const CLAIM_STEP: &str = "UPDATE tasker_steps SET state = 'in_progress', attempts = 1, worker = ?2,
     due_at = ?3, started_at = ?3, unfinished_parents = 0 WHERE step_no = ?1";
-const COUNT_TASK: &str = "UPDATE tasks SET done_steps = ?2, open_steps = ?3, transitions = ?4
+const COUNT_TASK: &str =
+    "UPDATE tasker_tasks SET done_steps = ?2, open_steps = ?3, transitions = ?4
     WHERE task_no = ?1";
-const FINISH_TASK: &str = "UPDATE tasks SET done_steps = ?2, open_steps = 0, transitions = ?3,
+const FINISH_TASK: &str =
+    "UPDATE tasker_tasks SET done_steps = ?2, open_steps = 0, transitions = ?3,
     state = 'complete', finished_at = ?4 WHERE task_no = ?1";
 
 /// A task whose rows are being written.

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use tasker::model::task::TaskState;
+use tasker::model::text_enum::UnknownWord;
 
 /// Durable multi-step workflows.
 #[derive(Parser)]
@@ -68,8 +70,8 @@ pub(crate) enum Task {
     /// List tasks, newest first
     List {
         /// Only tasks in this state, such as error, or its word, such as failed
-        #[arg(long, value_name = "STATE")]
-        state: Option<String>,
+        #[arg(long, value_name = "STATE", value_parser = States::parse)]
+        state: Option<States>,
         /// Only tasks of this namespace
         #[arg(long, value_name = "NAME")]
         namespace: Option<String>,
@@ -100,6 +102,16 @@ pub(crate) enum Task {
     Retry(ByTask),
     /// Accept a failed task as handled
     Resolve(ByTask),
+}
+
+/// The states that a filter word means.
+#[derive(Clone)]
+pub(crate) struct States(pub(crate) Vec<TaskState>);
+
+impl States {
+    fn parse(word: &str) -> Result<States, UnknownWord> {
+        TaskState::matching(word).map(States)
+    }
 }
 
 /// An order to a task, and who gives it.

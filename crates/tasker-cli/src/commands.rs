@@ -4,5 +4,5 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod graph;
-pub(crate) mod step;
 pub(crate) mod task;
+pub(crate) mod step;

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use serde::Serialize;
 use tasker::Error;
 use tasker::model::id::InvalidId;
-use tasker::model::text_enum::UnknownWord;
 use tasker::store::StoreError;
 
 /// Why a command did not do what was asked.
@@ -87,12 +86,6 @@ impl From<Error> for Failure {
 impl From<InvalidId> for Failure {
     fn from(error: InvalidId) -> Failure {
         Failure::usage(error.to_string()).hint("`last` names the newest task of the store")
-    }
-}
-
-impl From<UnknownWord> for Failure {
-    fn from(error: UnknownWord) -> Failure {
-        Failure::usage(error.to_string())
     }
 }
 

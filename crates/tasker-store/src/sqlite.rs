@@ -10,6 +10,7 @@ mod transaction;
 mod writer;
 mod row;
 mod work;
+mod step;
 mod claim;
 mod create;
 mod complete;

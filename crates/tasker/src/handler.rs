@@ -1,7 +1,7 @@
 //! What a user writes: step handlers, their errors, and the task handler that ties them together.
 
-pub mod context;
 pub mod error;
+pub mod context;
 
 use std::sync::Arc;
 use std::time::Duration;

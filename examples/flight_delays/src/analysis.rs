@@ -16,9 +16,9 @@ mod insights;
 pub use self::airports::{Airport, Airports, parse_airports};
 pub use self::delays::{
     AirportDelays, AirportMetrics, DELAYED_AFTER_MINUTES, DelayFigures, HourDelays, MonthDelays,
-    Period, Place, UnknownAirport, airport_metrics,
+    Place, UnknownAirport, airport_metrics,
 };
-pub use self::flights::{Flight, FlightColumns, Flights, parse_flights};
+pub use self::flights::{Flight, FlightColumns, Flights, Period, parse_flights};
 pub use self::insights::{
     DistanceCheck, Insights, MIN_DEPARTURES, MIN_ROUTE_FLIGHTS, RouteInsight, TOP, insights,
 };

@@ -34,7 +34,7 @@ pub(crate) async fn run(
             limit,
             before,
         } => {
-            let states = state.as_deref().map(TaskState::matching).transpose()?;
+            let states = state.map(|states| states.0);
             let filter = TaskFilter {
                 states: states.unwrap_or_default(),
                 namespace,

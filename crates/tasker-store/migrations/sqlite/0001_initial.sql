@@ -3,7 +3,7 @@
 -- Times are microseconds since 1970 (UTC). Ids are the 16 bytes of a UUID. Hot rows stay small:
 -- what a commit rewrites (tasks, steps) is kept apart from what is written once (requests).
 
-CREATE TABLE templates (
+CREATE TABLE tasker_templates (
     template_id  INTEGER PRIMARY KEY,
     content_hash BLOB    NOT NULL UNIQUE,
     namespace    TEXT    NOT NULL,
@@ -13,10 +13,10 @@ CREATE TABLE templates (
     created_at   INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE tasks (
+CREATE TABLE tasker_tasks (
     task_no         INTEGER PRIMARY KEY,
     task_id         BLOB    NOT NULL UNIQUE,
-    template_id     INTEGER NOT NULL REFERENCES templates,
+    template_id     INTEGER NOT NULL REFERENCES tasker_templates,
     state           TEXT    NOT NULL,
     total_steps     INTEGER NOT NULL,
     done_steps      INTEGER NOT NULL,
@@ -30,13 +30,13 @@ CREATE TABLE tasks (
 ) STRICT;
 
 -- Only unfinished tasks have a deadline, so finished ones cost the sweep nothing.
-CREATE INDEX tasks_deadline ON tasks (deadline_at) WHERE deadline_at IS NOT NULL;
+CREATE INDEX tasker_tasks_deadline ON tasker_tasks (deadline_at) WHERE deadline_at IS NOT NULL;
 
 -- A list of one state, newest first; task_no grows with time. The states that hold most of the
 -- history are left out, and with them the cost of an index entry per finished task.
-CREATE INDEX tasks_attention ON tasks (state, task_no) WHERE state IN ('pending', 'in_progress', 'error');
+CREATE INDEX tasker_tasks_attention ON tasker_tasks (state, task_no) WHERE state IN ('pending', 'in_progress', 'error');
 
-CREATE TABLE requests (
+CREATE TABLE tasker_requests (
     task_no         INTEGER PRIMARY KEY,
     context         TEXT    NOT NULL,
     initiator       TEXT    NOT NULL,
@@ -49,11 +49,11 @@ CREATE TABLE requests (
     identity        TEXT
 ) STRICT;
 
-CREATE UNIQUE INDEX requests_idempotency_key ON requests (idempotency_key)
+CREATE UNIQUE INDEX tasker_requests_idempotency_key ON tasker_requests (idempotency_key)
     WHERE idempotency_key IS NOT NULL;
-CREATE INDEX requests_identity ON requests (identity, requested_at) WHERE identity IS NOT NULL;
+CREATE INDEX tasker_requests_identity ON tasker_requests (identity, requested_at) WHERE identity IS NOT NULL;
 
-CREATE TABLE steps (
+CREATE TABLE tasker_steps (
     step_no            INTEGER PRIMARY KEY,
     task_no            INTEGER NOT NULL,
     position           INTEGER NOT NULL,
@@ -76,9 +76,9 @@ CREATE TABLE steps (
 
 -- The whole scheduler: a root's start, a retry, a lease's end are all "look at it at that time".
 -- Partial, so finished history costs a claim nothing.
-CREATE INDEX steps_due ON steps (queue, template_id, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX tasker_steps_due ON tasker_steps (queue, template_id, due_at) WHERE due_at IS NOT NULL;
 
-CREATE TABLE transitions (
+CREATE TABLE tasker_transitions (
     task_no    INTEGER NOT NULL,
     sequence   INTEGER NOT NULL,
     position   INTEGER,
@@ -95,7 +95,7 @@ CREATE TABLE transitions (
     PRIMARY KEY (task_no, sequence)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE workers (
+CREATE TABLE tasker_workers (
     worker_id  BLOB PRIMARY KEY,
     host       TEXT    NOT NULL,
     pid        INTEGER NOT NULL,

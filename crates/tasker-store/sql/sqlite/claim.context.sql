@@ -1,2 +1,2 @@
 -- claim.context
-SELECT context FROM requests WHERE task_no = ?1
+SELECT context FROM tasker_requests WHERE task_no = ?1

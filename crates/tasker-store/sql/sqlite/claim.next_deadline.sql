@@ -1,2 +1,2 @@
 -- claim.next_deadline
-SELECT min(deadline_at) FROM tasks WHERE deadline_at IS NOT NULL
+SELECT min(deadline_at) FROM tasker_tasks WHERE deadline_at IS NOT NULL

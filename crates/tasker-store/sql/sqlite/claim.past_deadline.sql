@@ -1,2 +1,2 @@
 -- claim.past_deadline
-SELECT task_no FROM tasks WHERE deadline_at <= ?1 ORDER BY deadline_at LIMIT ?2
+SELECT task_no FROM tasker_tasks WHERE deadline_at <= ?1 ORDER BY deadline_at LIMIT ?2

@@ -1,7 +1,7 @@
 -- complete.hand_over
 -- As complete.count_down, but a step that becomes ready is claimed by the worker that made it so:
 -- one update instead of two, and no detour through the index of due steps.
-UPDATE steps
+UPDATE tasker_steps
 SET due_at = CASE WHEN unfinished_parents = ?3 AND state = 'pending' THEN ?4 ELSE due_at END,
     attempts = attempts + (unfinished_parents = ?3 AND state = 'pending'),
     worker = CASE WHEN unfinished_parents = ?3 AND state = 'pending' THEN ?5 ELSE worker END,

@@ -1,2 +1,2 @@
 -- create.find_idempotency_key
-SELECT task_id FROM requests JOIN tasks USING (task_no) WHERE idempotency_key = ?1
+SELECT task_id FROM tasker_requests JOIN tasker_tasks USING (task_no) WHERE idempotency_key = ?1

@@ -1,4 +1,4 @@
 -- create.find_identity
-SELECT task_id FROM requests JOIN tasks USING (task_no)
+SELECT task_id FROM tasker_requests JOIN tasker_tasks USING (task_no)
 WHERE identity = ?1 AND requested_at > ?2
 LIMIT 1

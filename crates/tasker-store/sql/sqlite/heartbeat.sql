@@ -1,4 +1,4 @@
 -- heartbeat
-UPDATE steps
+UPDATE tasker_steps
 SET due_at = ?4
 WHERE step_no = ?1 AND worker = ?2 AND attempts = ?3 AND state = 'in_progress'

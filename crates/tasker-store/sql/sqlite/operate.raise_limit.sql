@@ -1,2 +1,2 @@
 -- operate.raise_limit
-UPDATE steps SET attempt_limit = ?2 WHERE step_no = ?1
+UPDATE tasker_steps SET attempt_limit = ?2 WHERE step_no = ?1

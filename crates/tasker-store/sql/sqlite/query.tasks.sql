@@ -2,8 +2,8 @@
 -- Newest first, from the end of the table; filters on the handler are checked row by row.
 SELECT t.task_id, p.namespace, p.name, p.version, t.state, t.total_steps, t.done_steps,
        t.open_steps, t.failed_steps, t.cancelled_steps, t.created_at, t.finished_at, t.task_no
-FROM tasks t
-JOIN templates p USING (template_id)
+FROM tasker_tasks t
+JOIN tasker_templates p USING (template_id)
 WHERE t.task_no < ?1
   AND (?2 IS NULL OR t.state = ?2)
   AND (?3 IS NULL OR p.namespace = ?3)

@@ -1,9 +1,9 @@
 -- query.tasks_needing_attention
--- As query.tasks, for the states that the partial index tasks_attention covers.
+-- As query.tasks, for the states that the partial index tasker_tasks_attention covers.
 SELECT t.task_id, p.namespace, p.name, p.version, t.state, t.total_steps, t.done_steps,
        t.open_steps, t.failed_steps, t.cancelled_steps, t.created_at, t.finished_at, t.task_no
-FROM tasks t INDEXED BY tasks_attention
-JOIN templates p USING (template_id)
+FROM tasker_tasks t INDEXED BY tasker_tasks_attention
+JOIN tasker_templates p USING (template_id)
 WHERE t.task_no < ?1
   AND t.state = ?2 AND t.state IN ('pending', 'in_progress', 'error')
   AND (?3 IS NULL OR p.namespace = ?3)

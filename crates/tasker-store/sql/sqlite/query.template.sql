@@ -1,2 +1,2 @@
 -- query.template
-SELECT definition FROM templates WHERE template_id = ?1
+SELECT definition FROM tasker_templates WHERE template_id = ?1

@@ -1,2 +1,2 @@
 -- query.template_id
-SELECT template_id FROM templates WHERE content_hash = ?1
+SELECT template_id FROM tasker_templates WHERE content_hash = ?1

@@ -1,2 +1,2 @@
 -- query.templates
-SELECT template_id, definition FROM templates WHERE template_id > ?1 ORDER BY template_id
+SELECT template_id, definition FROM tasker_templates WHERE template_id > ?1 ORDER BY template_id

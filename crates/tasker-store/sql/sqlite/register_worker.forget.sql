@@ -1,3 +1,3 @@
 -- register_worker.forget
 -- Workers that have not been seen for long; their names stay in the transitions.
-DELETE FROM workers WHERE seen_at < ?1
+DELETE FROM tasker_workers WHERE seen_at < ?1

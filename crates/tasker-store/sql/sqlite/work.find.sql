@@ -1,2 +1,2 @@
 -- work.find
-SELECT task_no FROM tasks WHERE task_id = ?1
+SELECT task_no FROM tasker_tasks WHERE task_id = ?1

@@ -6,8 +6,8 @@ use tasker_model::outcome::{Failure, FailureKind};
 use tasker_model::step::{StepEvent, StepState};
 use tasker_model::transition::Reason;
 
-use super::operate::{Step, steps};
 use super::row::{Id, word, worker_id};
+use super::step::{Step, steps};
 use super::transaction::Tx;
 use super::work::{Batch, Note, Standing, lease};
 use crate::error::StoreError;

@@ -7,10 +7,11 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use crate::error::StoreError;
 
-/// Embedded migrations; the number of the last one applied is the file's `user_version`.
+/// Embedded migrations; the number of the last one applied stands in `tasker_schema`, since
+/// `user_version` belongs to an application that shares the file.
 const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_initial.sql")];
 
-/// Marks a file as Tasker's, so that no other program's database is written to: "TSKR".
+/// Marks a file that Tasker has made: "TSKR".
 const APPLICATION_ID: i64 = 0x5453_4b52;
 
 /// How long a transaction waits for another process's.
@@ -50,24 +51,22 @@ impl Location {
         Ok(connection)
     }
 
-    /// Refuses another program's database, and one that cannot be written.
+    /// Refuses a database that another program has marked as its own, and one that cannot be
+    /// written. Tables of the user's own application are welcome: they may share the file, so that
+    /// a task is created by the commit of the business row.
     fn check_owner(&self, connection: &Connection) -> Result<(), StoreError> {
         let fail = |error| self.error(error);
         connection.busy_timeout(BUSY_WAIT).map_err(fail)?;
-        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        let owner = pragma("application_id").map_err(fail)?;
-        let version = pragma("user_version").map_err(fail)?;
-        let sql = include_str!("../../sql/sqlite/migrate.count_tables.sql");
-        let tables: i64 = connection
-            .query_row(sql, [], |row| row.get(0))
+        let owner: i64 = connection
+            .pragma_query_value(None, "application_id", |row| row.get(0))
             .map_err(fail)?;
         let refuse = |code, text: &str| {
             let code = rusqlite::ffi::Error::new(code);
             Err(self.error(rusqlite::Error::SqliteFailure(code, Some(text.to_owned()))))
         };
-        if owner != APPLICATION_ID && (owner != 0 || version != 0 || tables != 0) {
-            let code = rusqlite::ffi::SQLITE_NOTADB;
-            return refuse(code, "the file is another program's database");
+        if owner != 0 && owner != APPLICATION_ID {
+            let text = "the file is marked as another program's database";
+            return refuse(rusqlite::ffi::SQLITE_NOTADB, text);
         }
         if connection.is_readonly(rusqlite::MAIN_DB).map_err(fail)? {
             return refuse(
@@ -85,8 +84,14 @@ impl Location {
         let migration = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(fail)?;
-        let pragma = |name| migration.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-        let found = pragma("user_version").map_err(fail)?;
+        let number = |sql| migration.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let count_tables = include_str!("../../sql/sqlite/migrate.count_tables.sql");
+        let is_empty = number(count_tables).map_err(fail)? == 0;
+        migration
+            .execute_batch(include_str!("../../sql/sqlite/migrate.keep_version.sql"))
+            .map_err(fail)?;
+        let version = include_str!("../../sql/sqlite/migrate.version.sql");
+        let found = number(version).map_err(fail)?;
         if found > known {
             return Err(StoreError::NewerVersion {
                 path: self.shown(),
@@ -99,11 +104,13 @@ impl Location {
             migration.execute_batch(migration_sql).map_err(fail)?;
         }
         if found < known {
+            let sql = include_str!("../../sql/sqlite/migrate.set_version.sql");
+            migration.execute(sql, [known]).map_err(fail)?;
+        }
+        if is_empty {
+            // Nobody else's file: mark it, so that tools can tell what it is.
             migration
                 .pragma_update(None, "application_id", APPLICATION_ID)
-                .map_err(fail)?;
-            migration
-                .pragma_update(None, "user_version", known)
                 .map_err(fail)?;
         }
         migration.commit().map_err(fail)

@@ -81,18 +81,18 @@ async fn finds(number: usize, damage: &str, invariant: &str, text: &str) {
 #[tokio::test]
 async fn i1_a_step_that_started_too_early() {
     let damage = "
-        UPDATE steps SET state = 'in_progress', worker = zeroblob(16), due_at = 1, attempts = 1
+        UPDATE tasker_steps SET state = 'in_progress', worker = zeroblob(16), due_at = 1, attempts = 1
         WHERE task_no = 1 AND position = 2;
-        INSERT INTO transitions (task_no, sequence, position, from_state, to_state, at)
-        SELECT 1, transitions + 1, 2, 'pending', 'in_progress', 0 FROM tasks WHERE task_no = 1;
-        UPDATE tasks SET transitions = transitions + 1, open_steps = open_steps + 1
+        INSERT INTO tasker_transitions (task_no, sequence, position, from_state, to_state, at)
+        SELECT 1, transitions + 1, 2, 'pending', 'in_progress', 0 FROM tasker_tasks WHERE task_no = 1;
+        UPDATE tasker_tasks SET transitions = transitions + 1, open_steps = open_steps + 1
         WHERE task_no = 1";
     finds(1, damage, "I1", "starts step 2 before step Some(1) is done").await;
 }
 
 #[tokio::test]
 async fn i2_a_lease_without_worker_and_a_worker_without_lease() {
-    let nobody = "UPDATE steps SET worker = NULL WHERE task_no = 1 AND position = 1";
+    let nobody = "UPDATE tasker_steps SET worker = NULL WHERE task_no = 1 AND position = 1";
     finds(
         1,
         nobody,
@@ -100,15 +100,15 @@ async fn i2_a_lease_without_worker_and_a_worker_without_lease() {
         "step `b` is in_progress and has worker None",
     )
     .await;
-    let idle = "UPDATE steps SET worker = zeroblob(16) WHERE task_no = 1 AND position = 2";
+    let idle = "UPDATE tasker_steps SET worker = zeroblob(16) WHERE task_no = 1 AND position = 2";
     finds(1, idle, "I2", "step `c` is pending and has worker Some").await;
 }
 
 #[tokio::test]
 async fn i3_attempts_beyond_the_limit_or_the_record() {
-    let beyond = "UPDATE steps SET attempt_limit = 0 WHERE task_no = 2 AND position = 0";
+    let beyond = "UPDATE tasker_steps SET attempt_limit = 0 WHERE task_no = 2 AND position = 0";
     finds(2, beyond, "I3", "step `a` made 1 attempts of 0").await;
-    let uncounted = "UPDATE steps SET attempts = 0 WHERE task_no = 2 AND position = 0";
+    let uncounted = "UPDATE tasker_steps SET attempts = 0 WHERE task_no = 2 AND position = 0";
     finds(
         2,
         uncounted,
@@ -116,7 +116,7 @@ async fn i3_attempts_beyond_the_limit_or_the_record() {
         "step `a` counts 0 attempts, 1 are recorded",
     )
     .await;
-    let invented = "UPDATE steps SET attempts = 2 WHERE task_no = 1 AND position = 1";
+    let invented = "UPDATE tasker_steps SET attempts = 2 WHERE task_no = 1 AND position = 1";
     finds(
         1,
         invented,
@@ -124,13 +124,13 @@ async fn i3_attempts_beyond_the_limit_or_the_record() {
         "step `b` counts 2 attempts, 1 are recorded",
     )
     .await;
-    let lost = "UPDATE steps SET lost_attempts = 4 WHERE task_no = 1 AND position = 1";
+    let lost = "UPDATE tasker_steps SET lost_attempts = 4 WHERE task_no = 1 AND position = 1";
     finds(1, lost, "I3", "step `b` lost 4 attempts").await;
 }
 
 #[tokio::test]
 async fn i4_counters_that_do_not_count() {
-    let waits = "UPDATE steps SET unfinished_parents = 0 WHERE task_no = 1 AND position = 2";
+    let waits = "UPDATE tasker_steps SET unfinished_parents = 0 WHERE task_no = 1 AND position = 2";
     finds(
         1,
         waits,
@@ -139,19 +139,20 @@ async fn i4_counters_that_do_not_count() {
     )
     .await;
     for column in ["done", "open", "failed", "cancelled"] {
-        let count =
-            format!("UPDATE tasks SET {column}_steps = {column}_steps + 1 WHERE task_no = 1");
+        let count = format!(
+            "UPDATE tasker_tasks SET {column}_steps = {column}_steps + 1 WHERE task_no = 1"
+        );
         finds(1, &count, "I4", "kept counts").await;
     }
-    let total = "UPDATE tasks SET total_steps = 5 WHERE task_no = 2";
+    let total = "UPDATE tasker_tasks SET total_steps = 5 WHERE task_no = 2";
     finds(2, total, "I4", "kept counts").await;
-    let missing = "DELETE FROM steps WHERE task_no = 1 AND position = 3";
+    let missing = "DELETE FROM tasker_steps WHERE task_no = 1 AND position = 3";
     finds(1, missing, "I4", "the task has 3 steps, its definition 4").await;
 }
 
 #[tokio::test]
 async fn i5_a_step_that_nobody_looks_at_or_that_is_looked_at_in_vain() {
-    let forgotten = "UPDATE steps SET due_at = NULL WHERE task_no = 1 AND position = 1";
+    let forgotten = "UPDATE tasker_steps SET due_at = NULL WHERE task_no = 1 AND position = 1";
     finds(
         1,
         forgotten,
@@ -159,9 +160,9 @@ async fn i5_a_step_that_nobody_looks_at_or_that_is_looked_at_in_vain() {
         "step `b` is in_progress; it must be due",
     )
     .await;
-    let no_retry = "UPDATE steps SET due_at = NULL WHERE task_no = 1 AND position = 3";
+    let no_retry = "UPDATE tasker_steps SET due_at = NULL WHERE task_no = 1 AND position = 3";
     finds(1, no_retry, "I5", "step `d` is error; it must be due").await;
-    let too_early = "UPDATE steps SET due_at = 1 WHERE task_no = 1 AND position = 2";
+    let too_early = "UPDATE tasker_steps SET due_at = 1 WHERE task_no = 1 AND position = 2";
     finds(
         1,
         too_early,
@@ -169,23 +170,24 @@ async fn i5_a_step_that_nobody_looks_at_or_that_is_looked_at_in_vain() {
         "step `c` is pending; it must not be due",
     )
     .await;
-    let again = "UPDATE steps SET due_at = 1 WHERE task_no = 1 AND position = 0";
+    let again = "UPDATE tasker_steps SET due_at = 1 WHERE task_no = 1 AND position = 0";
     finds(1, again, "I5", "step `a` is complete; it must not be due").await;
-    let ended = "UPDATE steps SET due_at = 1 WHERE task_no = 2 AND position = 1";
+    let ended = "UPDATE tasker_steps SET due_at = 1 WHERE task_no = 2 AND position = 1";
     finds(2, ended, "I5", "step `b` is error; it must not be due").await;
 }
 
 #[tokio::test]
 async fn i5_a_task_that_is_final_too_early_or_too_late() {
-    let early = "UPDATE tasks SET state = 'complete', finished_at = 1 WHERE task_no = 1";
+    let early = "UPDATE tasker_tasks SET state = 'complete', finished_at = 1 WHERE task_no = 1";
     finds(1, early, "I5", "the task is complete with 2 open steps").await;
-    let late = "UPDATE tasks SET state = 'in_progress', finished_at = NULL WHERE task_no = 2";
+    let late =
+        "UPDATE tasker_tasks SET state = 'in_progress', finished_at = NULL WHERE task_no = 2";
     finds(2, late, "I5", "the task is in_progress with steps").await;
-    let wrong = "UPDATE tasks SET state = 'complete' WHERE task_no = 2";
+    let wrong = "UPDATE tasker_tasks SET state = 'complete' WHERE task_no = 2";
     finds(2, wrong, "I5", "the task is complete with steps").await;
-    let endless = "UPDATE tasks SET finished_at = NULL WHERE task_no = 2";
+    let endless = "UPDATE tasker_tasks SET finished_at = NULL WHERE task_no = 2";
     finds(2, endless, "I5", "the task is error and its end is None").await;
-    let ended = "UPDATE tasks SET finished_at = 1 WHERE task_no = 1";
+    let ended = "UPDATE tasker_tasks SET finished_at = 1 WHERE task_no = 1";
     finds(
         1,
         ended,
@@ -203,7 +205,7 @@ async fn i5_a_task_that_waits_for_nothing() {
     let task = f.start(&one).await;
     Connection::open(path)
         .unwrap()
-        .execute_batch("UPDATE steps SET due_at = NULL")
+        .execute_batch("UPDATE tasker_steps SET due_at = NULL")
         .unwrap();
     let found = violations(&f, task).await;
     let named = |v: &Violation| v.invariant == "I5" && v.found.contains("it must be due");
@@ -212,26 +214,26 @@ async fn i5_a_task_that_waits_for_nothing() {
 
 #[tokio::test]
 async fn i6_a_state_that_no_transition_made() {
-    let step = "UPDATE steps SET state = 'skipped' WHERE task_no = 2 AND position = 0";
+    let step = "UPDATE tasker_steps SET state = 'skipped' WHERE task_no = 2 AND position = 0";
     let text = "the record of step `a` ends in Some(Complete), it is skipped";
     finds(2, step, "I6", text).await;
-    let task = "UPDATE tasks SET state = 'resolved_manually' WHERE task_no = 2";
+    let task = "UPDATE tasker_tasks SET state = 'resolved_manually' WHERE task_no = 2";
     let text = "the record ends in Some(Error), the task is resolved_manually";
     finds(2, task, "I6", text).await;
-    let result = "UPDATE steps SET result = NULL WHERE task_no = 2 AND position = 0";
+    let result = "UPDATE tasker_steps SET result = NULL WHERE task_no = 2 AND position = 0";
     finds(2, result, "I6", "step `a` is complete without a result").await;
 }
 
 #[tokio::test]
 async fn i6_a_transition_that_is_missing_or_changed() {
-    let last = "DELETE FROM transitions WHERE task_no = 1
-        AND sequence = (SELECT transitions FROM tasks WHERE task_no = 1)";
+    let last = "DELETE FROM tasker_transitions WHERE task_no = 1
+        AND sequence = (SELECT transitions FROM tasker_tasks WHERE task_no = 1)";
     finds(1, last, "I6", "recorded").await;
-    let middle = "DELETE FROM transitions WHERE task_no = 1 AND sequence = 7";
+    let middle = "DELETE FROM tasker_transitions WHERE task_no = 1 AND sequence = 7";
     finds(1, middle, "I6", "transition 7 is 8").await;
-    let all = "DELETE FROM transitions WHERE task_no = 2";
+    let all = "DELETE FROM tasker_transitions WHERE task_no = 2";
     finds(2, all, "I6", "the record ends in None, the task is error").await;
-    let source = "UPDATE transitions SET from_state = 'error'
+    let source = "UPDATE tasker_transitions SET from_state = 'error'
         WHERE task_no = 2 AND position = 0 AND to_state = 'complete'";
     finds(
         2,
@@ -241,7 +243,7 @@ async fn i6_a_transition_that_is_missing_or_changed() {
     )
     .await;
     finds(2, source, "I6", "to complete is illegal").await;
-    let of_task = "UPDATE transitions SET from_state = 'complete'
+    let of_task = "UPDATE tasker_transitions SET from_state = 'complete'
         WHERE task_no = 2 AND position IS NULL AND to_state = 'error'";
     finds(
         2,

@@ -45,17 +45,10 @@ fn the_database_of_another_program_is_left_alone() {
         Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         path
     };
-    let foreign = [
-        ours("plain.db", "CREATE TABLE own (x)"),
-        ours(
-            "marked.db",
-            "PRAGMA application_id = 7; CREATE TABLE own (x)",
-        ),
-        ours(
-            "versioned.db",
-            "PRAGMA user_version = 1; CREATE TABLE own (x)",
-        ),
-    ];
+    let foreign = [ours(
+        "marked.db",
+        "PRAGMA application_id = 7; CREATE TABLE own (x)",
+    )];
     for path in foreign {
         let before = fs::read(&path).unwrap();
         let refused = refusal(&path);
@@ -69,10 +62,34 @@ fn the_database_of_another_program_is_left_alone() {
 }
 
 #[test]
+fn an_application_may_keep_its_own_tables_and_versions_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("shop.db");
+    let own = "PRAGMA user_version = 7; CREATE TABLE tasks (x); INSERT INTO tasks VALUES (1)";
+    Connection::open(&path).unwrap().execute_batch(own).unwrap();
+    drop(SqliteStore::open(&path, Arc::new(tasker_store::SystemClock)).unwrap());
+    let raw = Connection::open(&path).unwrap();
+    let number = |sql: &str| raw.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(
+        number("SELECT count(*) FROM tasks"),
+        1,
+        "the application's own table"
+    );
+    assert_eq!(number("SELECT count(*) FROM tasker_tasks"), 0);
+    assert_eq!(number("PRAGMA user_version"), 7);
+    assert_eq!(
+        number("PRAGMA application_id"),
+        0,
+        "the file stays the application's"
+    );
+}
+
+#[test]
 fn a_newer_file_is_refused_with_both_versions() {
     let (fixture, path) = sqlite_with_path();
     let raw = Connection::open(&path).unwrap();
-    raw.pragma_update(None, "user_version", 4_711).unwrap();
+    raw.execute("INSERT INTO tasker_schema VALUES (4711)", [])
+        .unwrap();
     let refused = refusal(&path);
     assert!(
         matches!(refused, StoreError::NewerVersion { found: 4_711, .. }),
@@ -359,11 +376,11 @@ fn the_claim_reads_the_index_of_due_steps_in_order() {
     let connection = Connection::open(path).unwrap();
     for (name, sql) in statements() {
         let index = match name.as_str() {
-            "claim.due.sql" | "claim.next_due.sql" => "steps_due",
-            "claim.past_deadline.sql" | "claim.next_deadline.sql" => "tasks_deadline",
-            "create.find_idempotency_key.sql" => "requests_idempotency_key",
-            "create.find_identity.sql" => "requests_identity",
-            "query.tasks_needing_attention.sql" => "tasks_attention",
+            "claim.due.sql" | "claim.next_due.sql" => "tasker_steps_due",
+            "claim.past_deadline.sql" | "claim.next_deadline.sql" => "tasker_tasks_deadline",
+            "create.find_idempotency_key.sql" => "tasker_requests_idempotency_key",
+            "create.find_identity.sql" => "tasker_requests_identity",
+            "query.tasks_needing_attention.sql" => "tasker_tasks_attention",
             _ => continue,
         };
         let lines = plan(&connection, &sql);

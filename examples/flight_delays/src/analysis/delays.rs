@@ -1,7 +1,7 @@
 //! Delays per airport of departure, per hour and per month.
 
 use super::airports::{Airport, Airports};
-use super::flights::{Flight, Flights};
+use super::flights::{Flight, Flights, Period};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,33 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 ///
 /// The threshold of the US Department of Transportation's on-time statistics is 15 minutes.
 pub const DELAYED_AFTER_MINUTES: i32 = 15;
-
-/// A span of time, as `YYYY/MM/DD HH:MM` in local time of the airports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Period {
-    /// The earliest departure.
-    pub first: String,
-    /// The latest departure.
-    pub last: String,
-}
-
-impl Period {
-    pub(super) fn at(date: &str) -> Self {
-        Self {
-            first: date.to_owned(),
-            last: date.to_owned(),
-        }
-    }
-
-    pub(super) fn include(&mut self, date: &str) {
-        if date < self.first.as_str() {
-            date.clone_into(&mut self.first);
-        }
-        if date > self.last.as_str() {
-            date.clone_into(&mut self.last);
-        }
-    }
-}
 
 /// Figures about the delays of a group of flights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

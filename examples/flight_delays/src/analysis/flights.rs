@@ -1,6 +1,5 @@
 //! The flights: parsing, and their compact form.
 
-use super::delays::Period;
 use super::table::{DataError, Row, Table};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -11,6 +10,33 @@ const DELAY: usize = 1;
 const DISTANCE: usize = 2;
 const ORIGIN: usize = 3;
 const DESTINATION: usize = 4;
+
+/// A span of time, as `YYYY/MM/DD HH:MM` in local time of the airports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Period {
+    /// The earliest departure.
+    pub first: String,
+    /// The latest departure.
+    pub last: String,
+}
+
+impl Period {
+    pub(super) fn at(date: &str) -> Self {
+        Self {
+            first: date.to_owned(),
+            last: date.to_owned(),
+        }
+    }
+
+    pub(super) fn include(&mut self, date: &str) {
+        if date < self.first.as_str() {
+            date.clone_into(&mut self.first);
+        }
+        if date > self.last.as_str() {
+            date.clone_into(&mut self.last);
+        }
+    }
+}
 
 /// Validated flights, stored by column: the result of the extraction step.
 ///

@@ -1,8 +1,9 @@
 //! The findings: rankings and overall figures.
 
 use super::delays::{
-    AirportDelays, AirportMetrics, DelayFigures, HourDelays, MonthDelays, Period, UnknownAirport,
+    AirportDelays, AirportMetrics, DelayFigures, HourDelays, MonthDelays, UnknownAirport,
 };
+use super::flights::Period;
 use super::routes::{Route, RouteMetrics};
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
