@@ -42,6 +42,9 @@ struct Arguments {
     /// Instead: what a step costs with so many finished tasks in the store
     #[arg(long, value_name = "TASKS")]
     history: Option<u32>,
+    /// Instead: what an engine without work costs, over so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    idle: Option<u64>,
     /// Only this workload
     #[arg(long, value_name = "NAME")]
     workload: Option<String>,
@@ -81,6 +84,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Runtime::new()?;
     if arguments.large_tasks {
         return runtime.block_on(scale::large_tasks(&arguments.folder));
+    }
+    if let Some(seconds) = arguments.idle {
+        return runtime.block_on(scale::idle(&arguments.folder, Duration::from_secs(seconds)));
     }
     if let Some(finished) = arguments.history {
         return runtime.block_on(scale::history(&arguments.folder, finished));

@@ -96,3 +96,23 @@ pub(crate) async fn history(folder: &Path, finished: u32) -> Result<(), Box<dyn 
     );
     Ok(())
 }
+
+/// Prints how many statements per second an idle engine runs, and how much memory it holds.
+pub(crate) async fn idle(folder: &Path, time: Duration) -> Result<(), Box<dyn Error>> {
+    let folder = tempfile::tempdir_in(folder)?;
+    let tasker = start_with(&folder.path().join("idle.db"), Workload::Linear4.handler()?).await?;
+    let before = tasker.store().statements();
+    tokio::time::sleep(time).await;
+    let statements = tasker.store().statements() - before;
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let resident = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap_or("VmRSS unknown");
+    println!(
+        "{:.2} statements per second, {resident}",
+        statements as f64 / time.as_secs_f64()
+    );
+    tasker.stop().await?;
+    Ok(())
+}

@@ -214,8 +214,8 @@ pub trait Store: Send + Sync + 'static {
     /// Workers that have been seen since a time.
     fn workers(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<WorkerRecord>, StoreError>>;
 
-    /// Creates tasks with their steps and first transitions, and claims what the budget allows:
-    /// first of the new roots, then of all that is due.
+    /// Creates tasks with their steps and first transitions, and claims of the new roots what the
+    /// budget allows.
     ///
     /// The answers stand in the order of the tasks. Repeating a create with the same ids gives
     /// `Existing` for what was created before.

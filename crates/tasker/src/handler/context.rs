@@ -51,7 +51,8 @@ impl StepContext {
     }
 
     /// The number of this attempt, from 1. It grows with every attempt, also after a crash, so
-    /// an outside system can refuse what comes from an earlier one.
+    /// an outside system can refuse what comes from an earlier one. An attempt that was handed
+    /// back by a planned shutdown does not count: its number is given out again.
     pub fn attempt(&self) -> u32 {
         self.attempt
     }
@@ -88,6 +89,14 @@ impl StepContext {
             let text = format!("step `{name}` has no result: it was skipped or resolved by hand");
             PermanentError::new(text).error_code("PARENT_WITHOUT_RESULT")
         })?;
+        self.read_result(name, result)
+    }
+
+    fn read_result<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        result: &Json,
+    ) -> Result<T, PermanentError> {
         result.read().map_err(|error| {
             let step = self.name();
             let text = format!("the result of step `{name}` does not fit step `{step}`: {error}");
@@ -115,10 +124,13 @@ impl StepContext {
 
     /// The results of all parents that have one, in the order in which the step names them.
     pub fn parents<T: DeserializeOwned>(&self) -> Result<Vec<T>, PermanentError> {
-        let names = self.parents.iter().filter(|(_, result)| result.is_some());
-        names
-            .map(|(parent, _)| self.parent(self.template.step(*parent).name.as_str()))
-            .collect()
+        let results = self
+            .parents
+            .iter()
+            .filter_map(|(parent, result)| Some((*parent, result.as_ref()?)));
+        let read =
+            |(parent, result)| self.read_result(self.template.step(parent).name.as_str(), result);
+        results.map(read).collect()
     }
 
     /// Ends when this attempt is of no use any more: its task was cancelled, its time is over, or

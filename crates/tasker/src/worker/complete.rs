@@ -7,12 +7,21 @@ use tasker_model::outcome::Settlement;
 use tasker_store::StoreError;
 use tasker_store::store::{Completion, Progress, Recorded};
 
-use super::{COMMITS_AT_ONCE, Outgoing, Reply, Worker};
+use super::{COMMITS_AT_ONCE, Outgoing, Reply, SECOND_COMMIT_MIN, Worker};
 use crate::execute::until;
 
 impl Worker {
+    /// The first commit goes out at once. While it is under way, a second one must be large enough
+    /// to keep the disk busy: what trickles in is better off in one batch with the rest.
+    fn is_worth_a_commit(&self) -> bool {
+        match self.under_way.commits {
+            0 => !self.ended.is_empty(),
+            commits => commits < COMMITS_AT_ONCE && self.ended.len() >= SECOND_COMMIT_MIN,
+        }
+    }
+
     pub(super) fn send_outcomes(&mut self) {
-        while !self.ended.is_empty() && self.under_way.commits < COMMITS_AT_ONCE {
+        while self.is_worth_a_commit() {
             let most = if self.one_by_one > 0 {
                 1
             } else {
