@@ -19,6 +19,13 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let output = Output::new(arguments.json);
+    // What the engine has to warn of, such as a full disk, is for the person to read.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
     // A few threads are enough: the engine has one of its own, and SQLite another.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

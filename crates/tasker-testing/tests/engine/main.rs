@@ -8,3 +8,4 @@ mod requests;
 mod shutdown;
 mod chaos;
 mod scale;
+mod idle;
