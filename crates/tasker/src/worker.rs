@@ -11,11 +11,11 @@ mod heartbeat;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -52,6 +52,18 @@ const STORE_PAUSE_MIN: SignedDuration = SignedDuration::from_millis(50);
 const STORE_PAUSE_MAX: SignedDuration = SignedDuration::from_secs(5);
 /// How long a stopping worker waits for handlers that it has told to stop.
 const STOP_WAIT: SignedDuration = SignedDuration::from_secs(1);
+
+/// How long the loop looks for something before it sleeps: a little more than a commit takes.
+const SPIN: Duration = Duration::from_micros(250);
+/// After so many looks in vain in a row, one in two to the power of it remains.
+const SPINS_MISSED_MAX: u32 = 8;
+
+/// Which looks before sleeping are left out.
+#[derive(Default)]
+struct Spin {
+    missed: u32,
+    rest: u32,
+}
 
 /// What the loop is told.
 pub(crate) enum Message {
@@ -173,6 +185,7 @@ pub(crate) struct Worker {
     /// After a batch was refused: one at a time, so that only the refused one is given up.
     one_by_one: usize,
     stopping: Stopping,
+    spin: Spin,
     /// Whether everybody who could send a message is gone.
     alone: bool,
 }
@@ -225,6 +238,7 @@ impl Worker {
             one_by_one: 0,
             stopping: Stopping::No,
             alone: false,
+            spin: Spin::default(),
         };
         worker.adopt(templates);
         worker
@@ -236,6 +250,9 @@ impl Worker {
             self.tick();
             if self.is_finished() {
                 return;
+            }
+            if self.spin() {
+                continue;
             }
             let next = self.next_time();
             tokio::select! {
@@ -252,6 +269,35 @@ impl Worker {
                 () = self.clock.sleep_until(next) => {}
             }
         }
+    }
+
+    /// Looks for what comes in for a moment before it sleeps. Gives whether something came.
+    ///
+    /// Waking a thread takes about as long as a handler that does little, and a short task would
+    /// spend a tenth of its time on it. Looks in vain make the following ones rarer, so that an
+    /// engine whose handlers take their time does not burn a core.
+    fn spin(&mut self) -> bool {
+        if self.spin.rest > 0 || (self.under_way.replies.is_empty() && self.attempts.is_empty()) {
+            self.spin.rest = self.spin.rest.saturating_sub(1);
+            return false;
+        }
+        let started = Instant::now();
+        while started.elapsed() < SPIN {
+            if let Some(Some(reply)) = self.under_way.replies.next().now_or_never() {
+                self.on_reply(reply);
+                self.spin.missed = 0;
+                return true;
+            }
+            if let Ok(message) = self.inbox.try_recv() {
+                self.on_messages(message);
+                self.spin.missed = 0;
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        self.spin.missed = (self.spin.missed + 1).min(SPINS_MISSED_MAX);
+        self.spin.rest = 1 << self.spin.missed;
+        false
     }
 
     /// Does whatever is due at this moment; never waits.
