@@ -32,6 +32,22 @@ pub struct IllegalMove {
     pub possible: Vec<&'static str>,
 }
 
+impl IllegalMove {
+    /// A refusal, with what would have been possible.
+    pub(crate) fn new(
+        machine: Machine,
+        (from, event): (&'static str, &'static str),
+        possible: impl Iterator<Item = &'static str>,
+    ) -> IllegalMove {
+        IllegalMove {
+            machine,
+            from,
+            event,
+            possible: possible.collect(),
+        }
+    }
+}
+
 fn list(possible: &[&'static str]) -> String {
     if possible.is_empty() {
         "do nothing more".to_owned()

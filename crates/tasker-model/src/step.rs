@@ -53,15 +53,12 @@ text_enum! {
 impl StepState {
     /// The state after an event, or why there is none.
     pub fn after(self, event: StepEvent) -> Result<StepState, IllegalMove> {
-        self.next(event).ok_or_else(|| IllegalMove {
-            machine: Machine::Step,
-            from: self.as_str(),
-            event: event.as_str(),
-            possible: StepEvent::ALL
+        self.next(event).ok_or_else(|| {
+            let possible = StepEvent::ALL
                 .iter()
-                .filter(|event| self.next(**event).is_some())
-                .map(|event| event.as_str())
-                .collect(),
+                .filter(|event| self.next(**event).is_some());
+            let asked = (self.as_str(), event.as_str());
+            IllegalMove::new(Machine::Step, asked, possible.map(|event| event.as_str()))
         })
     }
 

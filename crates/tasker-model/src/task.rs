@@ -47,15 +47,12 @@ text_enum! {
 impl TaskState {
     /// The state after an event, or why there is none.
     pub fn after(self, event: TaskEvent) -> Result<TaskState, IllegalMove> {
-        self.next(event).ok_or_else(|| IllegalMove {
-            machine: Machine::Task,
-            from: self.as_str(),
-            event: event.as_str(),
-            possible: TaskEvent::ALL
+        self.next(event).ok_or_else(|| {
+            let possible = TaskEvent::ALL
                 .iter()
-                .filter(|event| self.next(**event).is_some())
-                .map(|event| event.as_str())
-                .collect(),
+                .filter(|event| self.next(**event).is_some());
+            let asked = (self.as_str(), event.as_str());
+            IllegalMove::new(Machine::Task, asked, possible.map(|event| event.as_str()))
         })
     }
 

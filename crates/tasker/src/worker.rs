@@ -303,6 +303,14 @@ impl Worker {
     /// Does whatever is due at this moment; never waits.
     fn tick(&mut self) {
         let now = self.clock.now();
+        debug_assert!(
+            self.free + self.attempts.len() <= self.options.slots,
+            "a slot counts once"
+        );
+        debug_assert!(
+            self.under_way.commits <= COMMITS_AT_ONCE,
+            "commits are bounded"
+        );
         self.end_late_attempts(now);
         self.hand_back_when_grace_ends(now);
         self.look_at_mark(now);

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -132,23 +133,41 @@ where
     }
 }
 
-/// One or several threads that take jobs from one channel; they end when this is dropped.
+/// One or several threads that take jobs from one channel.
+///
+/// Dropping this waits until they have ended: the last connection to a file that closes in order
+/// leaves the whole database in that one file, without a log beside it.
 pub(super) struct Thread {
-    jobs: Sender<Box<dyn Job>>,
+    /// `None` only while being dropped.
+    jobs: Option<Sender<Box<dyn Job>>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for handle in self.handles.drain(..) {
+            // A thread catches the panics of its jobs; if it panicked itself, it has ended, too.
+            let _ = handle.join();
+        }
+    }
 }
 
 impl Thread {
     /// The writing thread: jobs share transactions.
     pub(super) fn writing(name: &str, mut session: Session) -> Result<Thread, StoreError> {
         let (jobs, waiting) = channel::<Box<dyn Job>>();
-        spawn(name, move || {
+        let thread = spawn(name, move || {
             while let Some(first) = first(&waiting) {
                 let mut group = vec![first];
                 group.extend(waiting.try_iter().take(GROUP_MAX - 1));
                 commit_group(&mut session, group);
             }
         })?;
-        Ok(Thread { jobs })
+        Ok(Thread {
+            jobs: Some(jobs),
+            handles: vec![thread],
+        })
     }
 
     /// Reading threads: each job reads one moment. Their connections open with the first job.
@@ -160,16 +179,20 @@ impl Thread {
         let (jobs, waiting) = channel::<Box<dyn Job>>();
         // Shared by the reading threads: whoever is idle holds the lock while it waits for a job.
         let waiting = Arc::new(Mutex::new(waiting));
+        let mut handles = Vec::with_capacity(threads);
         for _ in 0..threads {
             let (waiting, mut session) = (waiting.clone(), session());
-            spawn(name, move || {
+            handles.push(spawn(name, move || {
                 while let Some(mut job) = next(&waiting) {
                     let done = session.transaction(BEGIN_READ, |tx| job.run(tx));
                     job.answer(done.err());
                 }
-            })?;
+            })?);
         }
-        Ok(Thread { jobs })
+        Ok(Thread {
+            jobs: Some(jobs),
+            handles,
+        })
     }
 
     /// Hands in a closure and waits for its answer. The closure may run more than once.
@@ -182,13 +205,17 @@ impl Thread {
         F: FnMut(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let sent = self.jobs.send(Box::new(Waiting {
+        let job = Box::new(Waiting {
             run,
             kept: None,
             reply,
-        }));
+        });
+        let sent = self
+            .jobs
+            .as_ref()
+            .is_some_and(|jobs| jobs.send(job).is_ok());
         async move {
-            if sent.is_err() {
+            if !sent {
                 return Err(StoreError::Closed);
             }
             answer.await.unwrap_or(Err(StoreError::Closed))
@@ -196,9 +223,9 @@ impl Thread {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-    spawned.map(drop).map_err(StoreError::NoThread)
+    spawned.map_err(StoreError::NoThread)
 }
 
 /// The next job; looked for awake for a moment, since waking a thread takes a good part of the

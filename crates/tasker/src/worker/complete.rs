@@ -57,6 +57,11 @@ impl Worker {
     ) {
         match answer {
             Ok((recorded, progress)) => {
+                assert_eq!(
+                    recorded.len(),
+                    batch.len(),
+                    "the store answers every completion"
+                );
                 self.pause.end();
                 for (outgoing, recorded) in batch.into_iter().zip(recorded) {
                     self.on_recorded(outgoing, recorded);

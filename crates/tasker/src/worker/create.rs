@@ -40,6 +40,8 @@ impl Worker {
     ) {
         match answer {
             Ok((created, progress)) => {
+                let asked: usize = batch.iter().map(|creation| creation.tasks.len()).sum();
+                assert_eq!(created.len(), asked, "the store answers every task");
                 let mut created = created.into_iter();
                 for creation in batch {
                     let of_creation: Vec<_> = created.by_ref().take(creation.tasks.len()).collect();
