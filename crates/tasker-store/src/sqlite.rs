@@ -1,7 +1,7 @@
 //! The embedded store: one SQLite file, in WAL mode, durable at every commit.
 //!
 //! One thread writes, with group commit: all verbs that wait at the same time share a transaction
-//! ([`writer`]). Two threads read beside it. Several processes may use one file; SQLite's own
+//! (`sqlite/writer.rs`). Two threads read beside it. Several processes may use one file; SQLite's own
 //! locks keep their transactions apart, and every decision is made inside one, from what is
 //! stored, so nothing is assumed about who wrote last.
 

@@ -17,7 +17,7 @@ use tasker::{
 use tokio::sync::Notify;
 
 use crate::support::{
-    assert_sound, assert_state, attempts, on_file, on_manual_clock, request_for, run,
+    assert_sound, assert_state, attempts, in_memory, on_file, on_manual_clock, request_for, run,
 };
 
 fn one_step(step: Step) -> TaskHandler {
@@ -328,4 +328,31 @@ async fn the_deadline_of_a_task_ends_all_of_it() {
     assert_eq!(task.wait(None).await.unwrap(), TaskState::Error);
     assert_eq!(failure(&task).await.0, FailureKind::DeadlineExceeded);
     assert_sound(&tasker).await;
+}
+
+#[tokio::test]
+async fn every_fact_is_published_once() {
+    let fails = |_| async { StepResult::<()>::Err(RetryableError::new("no").into()) };
+    let handler = one_step(Step::new("fails", fails));
+    let request = request_for(&handler);
+    let tasker = in_memory([handler]).await;
+    let mut events = tasker.events();
+    let task = tasker.executor().execute_sync(request, None).await.unwrap();
+    assert_state(&task, TaskState::Error);
+    tasker.stop().await.unwrap();
+    drop(task);
+    let mut names = Vec::new();
+    while let Some(event) = events.next().await {
+        names.push(event.fact.name());
+    }
+    let count = |name: &str| names.iter().filter(|found| **found == name).count();
+    assert_eq!(count("task.initialize_requested"), 1, "{names:?}");
+    assert_eq!(
+        count("step.execution_requested"),
+        3,
+        "no fourth execution: {names:?}"
+    );
+    assert_eq!(count("step.failed"), 3, "{names:?}");
+    assert_eq!(count("task.failed"), 1, "{names:?}");
+    assert_eq!(names.last(), Some(&"task.failed"), "{names:?}");
 }
