@@ -156,6 +156,29 @@ pub(crate) async fn also_due_takes_older_work_too(f: Fixture) {
     assert_eq!(claimed, [second, third]);
 }
 
+pub(crate) async fn what_nobody_looked_for_may_be_left(f: Fixture) {
+    let chain = f.define("chain", &[("a", &[]), ("b", &["a"])]).await;
+    let worker = f.worker(&[&chain]);
+    f.start(&chain).await;
+    let root = f.claim_one(&worker).await;
+    f.start(&chain).await;
+    let budget = ClaimBudget {
+        also_due: true,
+        ..worker.slots(1)
+    };
+    let ends = vec![end(&root, succeed(&json!(1)))];
+    let (_, progress) = f
+        .store
+        .complete(worker.id, ends, Some(budget))
+        .await
+        .unwrap();
+    assert_eq!(positions(&progress), [1], "the child took the only slot");
+    assert!(
+        progress.left_due,
+        "the older step was not looked for: the worker must look again"
+    );
+}
+
 pub(crate) async fn a_repeated_completion_changes_nothing(f: Fixture) {
     let chain = f.define("chain", &[("a", &[]), ("b", &["a"])]).await;
     let worker = f.worker(&[&chain]);

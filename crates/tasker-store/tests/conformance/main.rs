@@ -90,6 +90,7 @@ on_every_backend! {
         without_a_slot_a_child_is_due,
         a_child_of_a_foreign_definition_is_not_handed_over,
         also_due_takes_older_work_too,
+        what_nobody_looked_for_may_be_left,
         a_repeated_completion_changes_nothing,
         a_stale_attempt_changes_nothing,
         another_worker_changes_nothing,
