@@ -3,7 +3,8 @@
 //! A store decides by its clock what is due and whose lease is over; the engine waits on the same
 //! clock. Production reads the system's, tests turn the hands themselves.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -39,8 +40,41 @@ impl Clock for SystemClock {
 #[derive(Debug)]
 pub struct ManualClock {
     now: watch::Sender<Timestamp>,
-    /// Times that somebody waits for, so that a test can jump straight to the next one.
-    awaited: Mutex<Vec<Timestamp>>,
+    /// Shared with the waits, each of which takes itself out when it is dropped.
+    awaited: Arc<Mutex<Awaited>>,
+}
+
+/// Times that somebody waits for at this moment, so that a test can jump straight to the next.
+#[derive(Debug, Default)]
+struct Awaited {
+    times: HashMap<u64, Timestamp>,
+    last: u64,
+}
+
+/// One wait, for as long as somebody waits.
+struct Wait {
+    number: u64,
+    awaited: Arc<Mutex<Awaited>>,
+}
+
+impl Wait {
+    fn begin(awaited: &Arc<Mutex<Awaited>>, until: Timestamp) -> Wait {
+        let mut times = awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        times.last += 1;
+        let number = times.last;
+        times.times.insert(number, until);
+        Wait {
+            number,
+            awaited: awaited.clone(),
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.times.remove(&self.number);
+    }
 }
 
 impl ManualClock {
@@ -49,7 +83,7 @@ impl ManualClock {
         let now = watch::Sender::new(whole_microseconds(start));
         ManualClock {
             now,
-            awaited: Mutex::default(),
+            awaited: Arc::default(),
         }
     }
 
@@ -61,12 +95,17 @@ impl ManualClock {
         });
     }
 
-    /// Moves the clock to the earliest time that somebody waits for, if there is one.
+    /// Moves the clock to the earliest time that somebody waits for, if somebody waits for one
+    /// that has not come.
     pub fn advance_to_next(&self) -> Option<Timestamp> {
-        let now = self.now();
-        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        awaited.retain(|time| *time > now);
-        let next = awaited.iter().min().copied()?;
+        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = awaited
+            .times
+            .values()
+            .min()
+            .copied()
+            .filter(|next| *next > self.now())?;
+        drop(awaited);
         self.now.send_replace(next);
         Some(next)
     }
@@ -78,16 +117,14 @@ impl Clock for ManualClock {
     }
 
     fn sleep_until(&self, until: Timestamp) -> BoxFuture<'static, ()> {
-        self.awaited
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(until);
+        let wait = Wait::begin(&self.awaited, until);
         let mut hands = self.now.subscribe();
         async move {
             // An error means that the clock is gone: then no time will ever come.
             if hands.wait_for(|now| *now >= until).await.is_err() {
                 std::future::pending::<()>().await;
             }
+            drop(wait);
         }
         .boxed()
     }
