@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tasker::Tasker;
+use tasker::model::id::WorkerId;
 use tasker::store::{Clock as _, ManualClock};
 use tasker_testing::patterns::LINEAR;
 
@@ -30,16 +31,26 @@ async fn an_idle_engine_runs_at_most_two_statements_per_second() {
         clock.advance(Duration::from_millis(5));
     }
 
+    let nobody = WorkerId::from_uuid(*task.id().as_uuid());
     let time = SignedDuration::from_secs(120);
     let end = clock.now() + time;
     let before = tasker.store().statements();
+    let mut own = 0;
     while clock.now() < end {
-        if clock.advance_to_next().is_none() {
+        // An empty write stands in line behind whatever the engine has sent, so time never runs
+        // ahead of the store; it begins and commits, and nothing else.
+        tasker
+            .store()
+            .heartbeat(nobody, Vec::new(), 1)
+            .await
+            .unwrap();
+        own += 2;
+        while clock.advance_to_next().is_none() {
             // The engine has not gone to sleep again yet.
             tokio::task::yield_now().await;
         }
     }
-    let statements = tasker.store().statements() - before;
+    let statements = tasker.store().statements() - before - own;
     assert!(statements <= 240, "{statements} statements in {time:#}");
     assert!(statements > 0, "heartbeats go on");
 }
