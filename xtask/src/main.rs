@@ -1,6 +1,7 @@
 //! The repository's own commands, one per intention: `cargo xtask <command>`.
 
 mod run;
+mod postgres;
 mod test;
 mod bench;
 mod tidy;
@@ -13,10 +14,18 @@ The repository's own commands
 Usage: cargo xtask <command> [arguments]
 
 Commands:
-  test [arguments]   check what the tests need, then run all of them; arguments go to `cargo test`
-  bench [arguments]  measure throughput and latency, beside what the disk alone allows
-  tidy               check what the compiler cannot: layout, names, import order, SQL, links
-  help               show this text
+  test [arguments]         find or install what the tests need, then run all of them;
+                           arguments go to `cargo test`
+  bench [arguments]        measure throughput and latency, beside what the disk alone allows
+  postgres [-- command]    start a private PostgreSQL, run the command (or wait for the end of
+                           the input, or Ctrl-C), and remove it
+  tidy                     check what the compiler cannot: layout, names, import order, SQL, links
+  help                     show this text
+
+Environment:
+  TASKER_POSTGRES_BIN      the folder of PostgreSQL's programs, if not where they usually are
+  TASKER_TEST_POSTGRES     URL of a PostgreSQL database: `test` uses it and starts nothing
+  TASKER_BENCH_POSTGRES    the same for `bench`
 ";
 
 fn main() -> ExitCode {
@@ -26,6 +35,13 @@ fn main() -> ExitCode {
     match command.as_deref() {
         Some("test") => test::run(&rest),
         Some("bench") => bench::run(&rest),
+        Some("postgres") => match rest.split_first() {
+            None => postgres::run(&[]),
+            Some((dashes, words)) if dashes == "--" => postgres::run(words),
+            Some(_) => refuse("`postgres` takes its command after `--`"),
+        },
+        // Not for people: this program as the process that outlives the one that started it.
+        Some(postgres::KEEP) => postgres::keep(&rest),
         Some("tidy") if rest.is_empty() => tidy::run(),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");

@@ -2,12 +2,28 @@
 
 use std::process::{Command, ExitCode, Stdio};
 
+use crate::postgres::{self, Cluster, Settings, TEST_VARIABLE};
+
 pub(crate) fn run(arguments: &[String]) -> ExitCode {
-    if let Err(missing) = find_c_compiler() {
-        eprintln!("error: {missing}");
-        return ExitCode::FAILURE;
+    match find_c_compiler().and_then(|()| find_postgres()) {
+        Ok(cluster) => {
+            let variables = cluster.as_ref().map(|c| c.variables(TEST_VARIABLE));
+            let fixed = ["test", "--workspace"];
+            crate::run::cargo(&fixed, arguments, variables.unwrap_or_default())
+        }
+        Err(missing) => {
+            eprintln!("error: {missing}");
+            ExitCode::FAILURE
+        }
     }
-    crate::run::cargo(&["test", "--workspace"], arguments)
+}
+
+/// None is started for a caller who names a database.
+fn find_postgres() -> Result<Option<Cluster>, String> {
+    if postgres::is_given(TEST_VARIABLE) {
+        return Ok(None);
+    }
+    Cluster::start(&Settings::for_tests()).map(Some)
 }
 
 /// SQLite is compiled from its source; without a compiler its build script fails obscurely.

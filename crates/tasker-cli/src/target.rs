@@ -13,7 +13,7 @@ use crate::output::Failure;
 const DEFAULT_STORE: &str = "sqlite:tasker-demo/tasker.db";
 
 /// Opens a store that must exist: looking at one never makes one.
-pub(crate) fn open(url: Option<String>) -> Result<Arc<dyn Store>, Failure> {
+pub(crate) async fn open(url: Option<String>) -> Result<Arc<dyn Store>, Failure> {
     let named = url.is_some();
     let url = url.unwrap_or_else(|| DEFAULT_STORE.to_owned());
     if let Some(path) = url.strip_prefix("sqlite:")
@@ -27,7 +27,7 @@ pub(crate) fn open(url: Option<String>) -> Result<Arc<dyn Store>, Failure> {
             failure.hint("run `tasker demo` first, or name a store with --store sqlite:PATH")
         });
     }
-    Ok(tasker::store::open(&url, Arc::new(SystemClock))?)
+    Ok(tasker::store::open(&url, Arc::new(SystemClock)).await?)
 }
 
 /// The task that a person names: an id, or `last`.

@@ -19,6 +19,12 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Ends once the clock shows `until`.
     fn sleep_until(&self, until: Timestamp) -> BoxFuture<'static, ()>;
+
+    /// Whether this is the time of the world, so that a database server may decide by its own
+    /// clock instead: several nodes never agree on theirs.
+    fn is_real(&self) -> bool {
+        false
+    }
 }
 
 /// The operating system's clock.
@@ -33,6 +39,10 @@ impl Clock for SystemClock {
     fn sleep_until(&self, until: Timestamp) -> BoxFuture<'static, ()> {
         let wait = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
         tokio::time::sleep(wait).boxed()
+    }
+
+    fn is_real(&self) -> bool {
+        true
     }
 }
 

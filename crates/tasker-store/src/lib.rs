@@ -5,14 +5,16 @@
 //! depends on siblings (children becoming ready, a task becoming final) is counted inside the
 //! transaction, because two siblings may finish at once in two processes.
 //!
-//! Start with [`store`] for the verbs and what each guarantees; [`sqlite`] is the embedded store.
+//! Start with [`store`] for the verbs and what each guarantees; [`sqlite`] is the embedded store, [`postgres`] the one for many nodes.
 
 pub mod clock;
 pub mod error;
 pub mod record;
 pub mod store;
 pub mod audit;
+mod sheet;
 pub mod sqlite;
+pub mod postgres;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::StoreError;
@@ -20,16 +22,20 @@ pub use store::Store;
 
 use std::sync::Arc;
 
-/// Opens the store that a URL names: `sqlite:PATH`, or `sqlite::memory:` for one that lives and
-/// dies with the process.
+/// Opens the store that a URL names: `sqlite:PATH`, `sqlite::memory:` for one that lives and dies
+/// with the process, or `postgres://…`.
 ///
-/// Creates the file and brings an older one up to date; refuses one of a newer version.
-pub fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
+/// Creates a file and brings an older one up to date; a PostgreSQL schema is brought up to date by
+/// [`postgres::PostgresStore::migrate`] alone. Refuses one of a newer version.
+pub async fn open(url: &str, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
     match url.split_once(':') {
         Some(("sqlite", ":memory:")) => Ok(Arc::new(sqlite::SqliteStore::in_memory(clock)?)),
         Some(("sqlite", path)) if !path.is_empty() => {
             let path = path.strip_prefix("//").unwrap_or(path);
             Ok(Arc::new(sqlite::SqliteStore::open(path, clock)?))
+        }
+        Some(("postgres" | "postgresql", _)) => {
+            Ok(Arc::new(postgres::PostgresStore::open(url, clock).await?))
         }
         _ => Err(StoreError::BadUrl {
             url: without_password(url),

@@ -10,7 +10,10 @@ use tasker_model::readiness::StepFacts;
 use tasker_model::rollup::StepTally;
 use tasker_model::step::StepState;
 use tasker_model::task::TaskState;
+use tasker_model::template::{TaskTemplate, TemplateSource};
 use tasker_model::transition::Transition;
+
+use crate::error::StoreError;
 
 /// A definition as this store numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -189,4 +192,12 @@ pub struct WorkerRecord {
     pub started_at: Timestamp,
     /// When it last said that it is alive.
     pub seen_at: Timestamp,
+}
+
+/// Reads a definition that was stored.
+pub(crate) fn stored_template(definition: &str) -> Result<TaskTemplate, StoreError> {
+    let bad = |error: String| StoreError::BadRow(format!("a stored definition: {error}"));
+    let source: TemplateSource =
+        serde_json::from_str(definition).map_err(|error| bad(error.to_string()))?;
+    TaskTemplate::new(source).map_err(|error| bad(error.to_string()))
 }

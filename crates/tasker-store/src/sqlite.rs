@@ -10,12 +10,11 @@ mod transaction;
 mod writer;
 mod row;
 mod work;
-mod step;
+mod sheet;
 mod claim;
 mod create;
 mod complete;
 mod heartbeat;
-mod operate;
 mod query;
 
 pub use create::create_in;
@@ -183,7 +182,7 @@ impl Store for SqliteStore {
         order: Order,
         actor: String,
     ) -> BoxFuture<'_, Result<TaskState, StoreError>> {
-        self.write(move |tx| operate::operate(tx, task_id, &order, &actor))
+        self.write(move |tx| sheet::operate(tx, task_id, &order, &actor))
     }
 
     fn task(&self, task_id: TaskId) -> BoxFuture<'_, Result<Option<TaskRecord>, StoreError>> {

@@ -86,6 +86,16 @@ pub struct NewTask {
     pub identity: Option<Identity>,
 }
 
+/// The idempotency key as it is stored: keys of different task handlers do not meet.
+pub(crate) fn scoped_key(new: &NewTask) -> Option<String> {
+    let source = new.request.template.source();
+    let key = new.request.request.idempotency_key.as_ref()?;
+    Some(format!(
+        "{}\u{1f}{}\u{1f}{key}",
+        source.namespace, source.name
+    ))
+}
+
 /// What became of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Created {
@@ -281,6 +291,12 @@ pub trait Store: Send + Sync + 'static {
     /// A cheap sign that changes whenever any process has committed to this store, or `None` if
     /// the store cannot tell. Used to notice other processes' work early; claiming also polls.
     fn change_mark(&self) -> Option<u64>;
+
+    /// Ends when another node says that it has left something due, if the store can tell. Polling
+    /// goes on in any case.
+    fn rung(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
 
     /// How many statements this process has run, where the store counts them.
     fn statements(&self) -> u64;

@@ -77,7 +77,7 @@ impl Builder {
         }
         let store = match self.store {
             Some(store) => store,
-            None => tasker_store::open(&self.url, self.clock)?,
+            None => tasker_store::open(&self.url, self.clock).await?,
         };
         for handler in registry.handlers() {
             store.register_template(handler.template.clone()).await?;

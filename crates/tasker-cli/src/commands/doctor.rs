@@ -8,7 +8,7 @@ use crate::output::{Failure, Output};
 use crate::target;
 
 pub(crate) async fn run(store: Option<String>, output: &Output) -> Result<ExitCode, Failure> {
-    let store = target::open(store)?;
+    let store = target::open(store).await?;
     let diagnosis = diagnose(&*store).await?;
     output.data(&diagnosis, || {
         let mut text = format!(

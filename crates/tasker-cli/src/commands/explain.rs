@@ -13,7 +13,7 @@ pub(crate) async fn run(
     store: Option<String>,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    let store = target::open(store)?;
+    let store = target::open(store).await?;
     let task_id = target::task_id(&*store, task).await?;
     let explanations = explain(&*store, task_id, step).await?;
     output.data(&explanations, || {

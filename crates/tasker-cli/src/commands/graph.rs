@@ -31,7 +31,7 @@ pub(crate) async fn run(
     store: Option<String>,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    let store = target::open(store)?;
+    let store = target::open(store).await?;
     let task_id = target::task_id(&*store, task).await?;
     let detail = store
         .task_detail(task_id)

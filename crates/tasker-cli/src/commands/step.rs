@@ -23,7 +23,7 @@ pub(crate) async fn run(
         | Step::Cancel { step }
         | Step::RaiseLimit { step, .. } => step,
     };
-    let store = target::open(store)?;
+    let store = target::open(store).await?;
     let task_id = target::task_id(&*store, task).await?;
     let position = step_position(&*store, task_id, step).await?;
     let order = match &command {

@@ -25,7 +25,7 @@ pub(crate) async fn run(
     store: Option<String>,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
-    let store = target::open(store)?;
+    let store = target::open(store).await?;
     match command {
         Task::List {
             state,

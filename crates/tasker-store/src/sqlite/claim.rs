@@ -2,26 +2,25 @@
 
 use tasker_model::id::{Position, WorkerId};
 use tasker_model::lease::{DueStep, OnClaim, on_claim};
-use tasker_model::outcome::{Failure, FailureKind};
+use tasker_model::outcome::Failure;
 use tasker_model::step::{StepEvent, StepState};
 use tasker_model::transition::Reason;
 
 use super::row::{Id, word, worker_id};
-use super::step::{Step, steps};
+use super::sheet::fail_past_deadline;
 use super::transaction::Tx;
 use super::work::{Batch, Note, Standing, lease};
 use crate::error::StoreError;
 use crate::store::{ClaimBudget, Progress};
 
-/// Tasks past their deadline that one claim deals with; the rest is the next claim's.
-const DEADLINES_MAX: u32 = 100;
-
 pub(super) fn claim(tx: &mut Tx<'_>, budget: &ClaimBudget) -> Result<Progress, StoreError> {
+    let mut finished = fail_past_deadline(tx)?;
     let mut batch = Batch::new(Some(budget));
-    fail_past_deadline(tx, &mut batch)?;
     claim_due(tx, &mut batch)?;
     let exhausted = batch.slots_left == 0;
     let mut progress = batch.finish(tx)?;
+    finished.append(&mut progress.finished);
+    progress.finished = finished;
     if !exhausted {
         progress.next_due = next_due(tx, budget)?;
     }
@@ -202,49 +201,6 @@ fn give_up(
             open: false,
         },
     );
-    Ok(())
-}
-
-/// Fails every open step of tasks whose deadline has passed; running attempts lose their lease.
-fn fail_past_deadline(tx: &mut Tx<'_>, batch: &mut Batch) -> Result<(), StoreError> {
-    let sql = include_str!("../../sql/sqlite/claim.past_deadline.sql");
-    let late = tx.rows(sql, (tx.now_us(), DEADLINES_MAX), |row| {
-        row.get::<_, i64>(0)
-    })?;
-    let kind = FailureKind::DeadlineExceeded;
-    let failure = Failure::new(kind, "the deadline of the task has passed");
-    for task_row in late {
-        let work = batch.work(tx, task_row)?;
-        for step in steps(tx, task_row)? {
-            if step.due_at.is_none() {
-                continue;
-            }
-            let note = Note {
-                attempt: (step.attempts > 0).then_some(step.attempts),
-                worker: step.worker,
-                reason: Some(Reason::DeadlineExceeded),
-                failure: Some(&failure),
-                ..Note::default()
-            };
-            let state = match step.state {
-                StepState::Pending => {
-                    work.move_step(tx, step.position, step.state, StepEvent::Reject, note)?
-                }
-                StepState::InProgress => {
-                    work.move_step(tx, step.position, step.state, StepEvent::Fail, note)?
-                }
-                // Already failed and waiting for its retry: it only stops waiting.
-                state => state,
-            };
-            let ended = Step {
-                state,
-                failure: Some(kind),
-                due_at: None,
-                ..step
-            };
-            ended.save(tx, work, &step, None)?;
-        }
-    }
     Ok(())
 }
 

@@ -119,7 +119,9 @@ impl Location {
     /// Says of an SQLite error what the caller can do about it.
     pub(super) fn error(&self, source: rusqlite::Error) -> StoreError {
         let path = self.shown();
-        match source.sqlite_error_code() {
+        let code = source.sqlite_error_code();
+        let source = Box::new(source);
+        match code {
             Some(
                 ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::SystemIoFailure,
             ) => StoreError::Unavailable(source),

@@ -18,7 +18,7 @@ use super::work::{Batch, Note, Standing, Work, after, lease};
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::record::TemplateId;
-use crate::store::{ClaimBudget, Created, NewTask, Progress};
+use crate::store::{ClaimBudget, Created, NewTask, Progress, scoped_key};
 
 pub(super) fn create(
     tx: &mut Tx<'_>,
@@ -101,16 +101,6 @@ fn find_equal(tx: &Tx<'_>, new: &NewTask) -> Result<Option<Created>, StoreError>
         }));
     }
     Ok(None)
-}
-
-/// Keys of different task handlers do not meet.
-fn scoped_key(new: &NewTask) -> Option<String> {
-    let source = new.request.template.source();
-    let key = new.request.request.idempotency_key.as_ref()?;
-    Some(format!(
-        "{}\u{1f}{}\u{1f}{key}",
-        source.namespace, source.name
-    ))
 }
 
 /// What is known of a new task before its first row is written.

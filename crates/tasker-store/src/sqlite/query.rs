@@ -10,10 +10,11 @@ use tasker_model::template::TaskTemplate;
 use tasker_model::transition::{Change, Transition};
 
 use super::row::{Id, json, task_id, time, time_or_none, word, word_or_none, worker_id};
-use super::transaction::{Tx, stored_template};
+use super::transaction::Tx;
 use crate::error::StoreError;
 use crate::record::{
     StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
+    stored_template,
 };
 use crate::store::{Page, TaskFilter};
 

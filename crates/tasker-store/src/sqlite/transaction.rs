@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, Params};
-use tasker_model::template::{TaskTemplate, TemplateSource};
+use tasker_model::template::TaskTemplate;
 
 use super::connection::Location;
 use crate::error::StoreError;
-use crate::record::TemplateId;
+use crate::record::{TemplateId, stored_template};
 
 /// Definitions by their number; read once per connection, since they never change.
 pub(super) type Templates = HashMap<TemplateId, TaskTemplate>;
@@ -125,12 +125,4 @@ impl<'a> Tx<'a> {
             "invariant: the template was inserted or was there",
         )))
     }
-}
-
-/// Reads a definition that was stored.
-pub(super) fn stored_template(definition: &str) -> Result<TaskTemplate, StoreError> {
-    let bad = |error: String| StoreError::BadRow(format!("a stored definition: {error}"));
-    let source: TemplateSource =
-        serde_json::from_str(definition).map_err(|error| bad(error.to_string()))?;
-    TaskTemplate::new(source).map_err(|error| bad(error.to_string()))
 }

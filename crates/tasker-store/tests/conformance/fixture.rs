@@ -18,6 +18,7 @@ use tasker_model::step::StepState;
 use tasker_model::task::TaskState;
 use tasker_model::template::{StepTemplate, TaskTemplate, TemplateSource};
 use tasker_model::transition::{Change, Transition};
+use tasker_store::postgres::PostgresStore;
 use tasker_store::record::{StepRecord, TaskDetail, TemplateId};
 use tasker_store::sqlite::SqliteStore;
 use tasker_store::store::{
@@ -60,6 +61,63 @@ pub(crate) fn sqlite_with_path() -> (Fixture, PathBuf) {
     let path = folder.path().join("tasker.db");
     let store = Arc::new(SqliteStore::open(&path, clock.clone()).unwrap());
     (Fixture::new(store, clock, Arc::new(folder)), path)
+}
+
+/// The store on PostgreSQL, in a schema of its own.
+pub(crate) async fn postgres() -> Fixture {
+    postgres_with_url().await.0
+}
+
+/// The store on PostgreSQL, in a schema of its own, with the URL to it.
+pub(crate) async fn postgres_with_url() -> (Fixture, String) {
+    let server = std::env::var("TASKER_TEST_POSTGRES")
+        .expect("TASKER_TEST_POSTGRES names a database for tests; `cargo xtask test` starts one");
+    let (url, schema) = fresh_schema(&server);
+    PostgresStore::migrate(&url).await.unwrap();
+    let clock = clock();
+    let store = PostgresStore::open(&url, clock.clone()).await.unwrap();
+    let guard = Arc::new(DropSchema { server, schema });
+    (Fixture::new(Arc::new(store), clock, guard), url)
+}
+
+/// The URL of a schema that nobody else uses.
+pub(crate) fn fresh_schema(server: &str) -> (String, String) {
+    let schema = format!("test_{}", Uuid::now_v7().simple());
+    let and = if server.contains('?') { '&' } else { '?' };
+    (
+        format!("{server}{and}schema={schema}&connections=4"),
+        schema,
+    )
+}
+
+/// Removes a schema when its test is over, so that a database that is kept does not fill up.
+struct DropSchema {
+    server: String,
+    schema: String,
+}
+
+impl Drop for DropSchema {
+    fn drop(&mut self) {
+        let (server, schema) = (self.server.clone(), self.schema.clone());
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.unwrap().block_on(async {
+                let (client, connection) = tokio_postgres::connect(&server, tokio_postgres::NoTls)
+                    .await
+                    .unwrap();
+                let connected = tokio::spawn(connection);
+                let sql = format!("DROP SCHEMA {schema} CASCADE");
+                client.batch_execute(&sql).await.unwrap();
+                connected.abort();
+            });
+        });
+        assert!(
+            dropped.join().is_ok() || std::thread::panicking(),
+            "the schema is dropped"
+        );
+    }
 }
 
 /// A clock at the start of all tests.

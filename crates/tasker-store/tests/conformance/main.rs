@@ -31,6 +31,7 @@ macro_rules! on_every_backend {
     ($($tests:tt)+) => {
         on_backend! { sqlite_in_memory $($tests)+ }
         on_backend! { sqlite_in_a_file $($tests)+ }
+        on_backend! { postgres $($tests)+ }
     };
 }
 

@@ -57,7 +57,9 @@ async fn fifty_kills_lose_nothing_and_repeat_nothing() {
     watch(&mut lines, usize::MAX, &mut executed).await;
     assert!(worker.wait().await.unwrap().success());
 
-    let store = tasker::store::open(&url, std::sync::Arc::new(SystemClock)).unwrap();
+    let store = tasker::store::open(&url, std::sync::Arc::new(SystemClock))
+        .await
+        .unwrap();
     every_task_is_as_it_should_be(&*store).await;
     // A line that a kill cut short cannot be told from another; all others are unique: no attempt
     // ran twice, so neither did a step after its recorded completion.

@@ -1,0 +1,160 @@
+-- Tasks, steps and the record of every change.
+--
+-- Every table of a task leads with task_id, a UUIDv7: rows of one task lie together, and those of
+-- one day, too. The row in tasker_tasks is the lock of all that belongs to the task: whoever
+-- changes a step has locked it, in the order of task_id or skipping what is locked, so that no two
+-- transactions can wait for each other.
+
+CREATE TABLE tasker_templates (
+    template_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    content_hash bytea       NOT NULL UNIQUE,
+    namespace    text        NOT NULL,
+    name         text        NOT NULL,
+    version      text        NOT NULL,
+    version_order bigint[]  NOT NULL,
+    deadline_ms  bigint,
+    definition   text        NOT NULL,
+    created_at   timestamptz NOT NULL
+);
+
+CREATE INDEX tasker_templates_name ON tasker_templates (namespace, name, version_order);
+
+-- The definition's steps and edges as rows, so that creating and completing need not be told them.
+CREATE TABLE tasker_template_steps (
+    template_id   bigint   NOT NULL REFERENCES tasker_templates,
+    position      int      NOT NULL,
+    name          text     NOT NULL,
+    queue         text     NOT NULL,
+    attempt_limit bigint   NOT NULL,
+    parents       int      NOT NULL,
+    skippable     boolean  NOT NULL,
+    level         int      NOT NULL,
+    PRIMARY KEY (template_id, position)
+);
+
+CREATE TABLE tasker_template_edges (
+    template_id bigint NOT NULL REFERENCES tasker_templates,
+    parent      int    NOT NULL,
+    child       int    NOT NULL,
+    -- The place of the parent among those that the child names.
+    ordinal     int    NOT NULL,
+    PRIMARY KEY (template_id, parent, child)
+);
+
+CREATE UNIQUE INDEX tasker_template_edges_child ON tasker_template_edges (template_id, child, ordinal)
+    INCLUDE (parent);
+
+CREATE TABLE tasker_tasks (
+    task_id         uuid        PRIMARY KEY,
+    template_id     bigint      NOT NULL,
+    state           text        NOT NULL,
+    total_steps     int         NOT NULL,
+    done_steps      int         NOT NULL,
+    open_steps      int         NOT NULL,
+    failed_steps    int         NOT NULL,
+    cancelled_steps int         NOT NULL,
+    transitions     int         NOT NULL,
+    created_at      timestamptz NOT NULL,
+    finished_at     timestamptz,
+    deadline_at     timestamptz
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1);
+
+-- Only unfinished tasks have a deadline, so finished ones cost the sweep nothing.
+CREATE INDEX tasker_tasks_deadline ON tasker_tasks (deadline_at) WHERE deadline_at IS NOT NULL;
+
+-- A list of one state, newest first; task_id grows with time. The states that hold most of the
+-- history are left out, and with them the cost of an index entry per finished task.
+CREATE INDEX tasker_tasks_attention ON tasker_tasks (state, task_id)
+    WHERE state IN ('pending', 'in_progress', 'error');
+
+-- What a task was asked with: written once, and kept apart from the row that every commit rewrites.
+CREATE TABLE tasker_requests (
+    task_id         uuid        PRIMARY KEY,
+    context         json        NOT NULL,
+    initiator       text        NOT NULL,
+    source_system   text        NOT NULL,
+    reason          text        NOT NULL,
+    tags            json        NOT NULL,
+    bypass_steps    json        NOT NULL,
+    requested_at    timestamptz NOT NULL,
+    idempotency_key text,
+    identity        text
+);
+
+CREATE UNIQUE INDEX tasker_requests_idempotency_key ON tasker_requests (idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+CREATE INDEX tasker_requests_identity ON tasker_requests (identity, requested_at)
+    WHERE identity IS NOT NULL;
+
+CREATE TABLE tasker_steps (
+    task_id            uuid   NOT NULL,
+    position           int    NOT NULL,
+    attempts           int    NOT NULL,
+    attempt_limit      bigint NOT NULL,
+    lost_attempts      int    NOT NULL,
+    unfinished_parents int    NOT NULL,
+    priority           int    NOT NULL,
+    template_id        bigint NOT NULL,
+    due_at             timestamptz,
+    started_at         timestamptz,
+    finished_at        timestamptz,
+    worker             uuid,
+    state              text   NOT NULL,
+    queue              text   NOT NULL,
+    name               text   NOT NULL,
+    failure            text,
+    result             json,
+    PRIMARY KEY (task_id, position)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1);
+
+-- Where a step stands among those that are due: one level of priority is worth ten seconds of waiting,
+-- so that nothing starves. Immutable, unlike timestamptz minus interval in general: an interval of
+-- seconds knows no calendar.
+CREATE FUNCTION tasker_rank(p_due_at timestamptz, p_priority int) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT p_due_at - make_interval(secs => 10 * p_priority)
+$$;
+
+-- The whole scheduler: a root's start, a retry, a lease's end are all "look at it at that time".
+-- Partial, so finished history costs a claim nothing. Leases stand apart: most end by a
+-- completion, and a claim need not walk over their remains.
+CREATE INDEX tasker_steps_due ON tasker_steps (queue, template_id, due_at)
+    WHERE due_at IS NOT NULL AND state <> 'in_progress';
+CREATE INDEX tasker_steps_prioritised ON tasker_steps (queue, template_id, tasker_rank(due_at, priority))
+    WHERE due_at IS NOT NULL AND state <> 'in_progress' AND priority <> 0;
+CREATE INDEX tasker_steps_leased ON tasker_steps (queue, template_id, due_at)
+    WHERE state = 'in_progress';
+
+CREATE TABLE tasker_transitions (
+    task_id    uuid        NOT NULL,
+    sequence   int         NOT NULL,
+    position   int,
+    at         timestamptz NOT NULL,
+    from_state text,
+    to_state   text        NOT NULL,
+    attempt    int,
+    worker     uuid,
+    actor      text,
+    reason     text,
+    -- Microseconds.
+    duration   bigint,
+    failure    json,
+    retry_at   timestamptz,
+    PRIMARY KEY (task_id, sequence)
+);
+
+-- Queues with a setting of their own; all others are unlimited.
+CREATE TABLE tasker_queues (
+    queue             text PRIMARY KEY,
+    -- Attempts at the same time on all nodes; 0 pauses the queue.
+    concurrency_limit int  NOT NULL
+);
+
+CREATE TABLE tasker_workers (
+    worker_id  uuid        PRIMARY KEY,
+    host       text        NOT NULL,
+    pid        bigint      NOT NULL,
+    handlers   json        NOT NULL,
+    started_at timestamptz NOT NULL,
+    seen_at    timestamptz NOT NULL
+);

@@ -1,0 +1,2 @@
+-- ring
+SELECT pg_notify($1, $2)

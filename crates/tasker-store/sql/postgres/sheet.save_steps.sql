@@ -1,0 +1,10 @@
+-- sheet.save_steps
+UPDATE {schema}.tasker_steps s
+SET state = n.state, attempt_limit = n.attempt_limit, lost_attempts = n.lost_attempts,
+    unfinished_parents = n.unfinished_parents, due_at = n.due_at, failure = n.failure, worker = n.worker,
+    finished_at = n.finished_at, result = coalesce(n.result::json, s.result)
+FROM unnest($2::int[], $3::text[], $4::bigint[], $5::int[], $6::int[], $7::timestamptz[], $8::text[],
+            $9::uuid[], $10::timestamptz[], $11::text[])
+    AS n (position, state, attempt_limit, lost_attempts, unfinished_parents, due_at, failure, worker,
+          finished_at, result)
+WHERE s.task_id = $1 AND s.position = n.position

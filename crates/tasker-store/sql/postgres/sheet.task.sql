@@ -1,0 +1,6 @@
+-- sheet.task
+-- The task's row is the lock of all that belongs to it.
+SELECT template_id, state, transitions
+FROM {schema}.tasker_tasks
+WHERE task_id = $1
+FOR NO KEY UPDATE

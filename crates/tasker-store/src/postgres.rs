@@ -1,0 +1,230 @@
+//! The store on PostgreSQL: for many nodes, on any server from version 13 on.
+//!
+//! Each verb of the hot path is one call of a function in the database (`migrations/postgres`): one
+//! round trip, one transaction, no session state. The rules that a verb applies are those of
+//! `tasker-model`, written as sets; the conformance suite holds them against the embedded store.
+//! Many nodes work at once without waiting for each other: a claim skips what another node has
+//! locked, and everybody locks tasks in one order.
+
+mod address;
+mod row;
+mod connection;
+mod migrate;
+mod clock;
+mod bell;
+mod looks;
+mod budget;
+mod template;
+mod answer;
+mod create;
+mod claim;
+mod complete;
+mod sheet;
+mod query;
+
+pub use migrate::MigrationStatus;
+
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use tasker_model::id::{TaskId, WorkerId};
+use tasker_model::task::TaskState;
+use tasker_model::template::TaskTemplate;
+
+use crate::clock::Clock;
+use crate::error::StoreError;
+use crate::record::{TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
+use crate::store::{
+    ClaimBudget, Completion, Created, Lease, NewTask, Order, Page, Progress, Recorded, Store,
+    TaskFilter,
+};
+use address::Address;
+use bell::Bell;
+use clock::DatabaseClock;
+use connection::Connections;
+use looks::Looks;
+use template::Templates;
+
+/// A store in one schema of a PostgreSQL database.
+pub struct PostgresStore(Arc<Inner>);
+
+struct Inner {
+    connections: Arc<Connections>,
+    /// The clock of a test; without one, the database's clock decides.
+    given: Option<Arc<dyn Clock>>,
+    clock: Arc<DatabaseClock>,
+    templates: Templates,
+    looks: Looks,
+    bell: Bell,
+}
+
+impl PostgresStore {
+    /// Connects, and checks that the schema is there and of a version that this program knows.
+    ///
+    /// A clock that is not real decides instead of the database's; for tests.
+    pub async fn open(url: &str, clock: Arc<dyn Clock>) -> Result<PostgresStore, StoreError> {
+        let connections = Arc::new(Connections::new(Address::parse(url)?)?);
+        let check = connections.clone();
+        connections
+            .spawn(async move { check.check_version().await })
+            .await?;
+        let given = (!clock.is_real()).then_some(clock);
+        let listens = connections.address.listen && given.is_none();
+        let bell = Bell::new(&connections, listens);
+        Ok(PostgresStore(Arc::new(Inner {
+            connections,
+            given,
+            clock: Arc::default(),
+            templates: Templates::default(),
+            looks: Looks::default(),
+            bell,
+        })))
+    }
+
+    /// Brings the schema up to date, creating it if need be. Gives the versions before and after.
+    pub async fn migrate(url: &str) -> Result<(i64, i64), StoreError> {
+        let connections = Arc::new(Connections::new(Address::parse(url)?)?);
+        let work = connections.clone();
+        connections.spawn(async move { work.migrate().await }).await
+    }
+
+    /// Every migration that this program knows, and whether the database has it.
+    pub async fn migrations(url: &str) -> Result<Vec<MigrationStatus>, StoreError> {
+        let connections = Arc::new(Connections::new(Address::parse(url)?)?);
+        let work = connections.clone();
+        let version = connections
+            .spawn(async move { work.version().await })
+            .await?;
+        Ok(migrate::list(version.0))
+    }
+
+    /// The SQL that brings the URL's schema from nothing to this program's version, for those who
+    /// let nobody but themselves change a schema.
+    pub fn migration_script(url: &str) -> Result<String, StoreError> {
+        Ok(migrate::script(&Address::parse(url)?.quoted_schema()))
+    }
+
+    fn run<T, F>(&self, run: impl FnOnce(Arc<Inner>) -> F) -> BoxFuture<'_, Result<T, StoreError>>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, StoreError>> + Send + 'static,
+    {
+        let run = run(self.0.clone());
+        self.0.connections.spawn(run).boxed()
+    }
+}
+
+impl Inner {
+    /// The time to hand to the database: `None` lets it decide.
+    fn given_time(&self) -> Option<Timestamp> {
+        self.given.as_ref().map(|clock| clock.now())
+    }
+}
+
+impl Store for PostgresStore {
+    fn clock(&self) -> Arc<dyn Clock> {
+        match &self.0.given {
+            Some(clock) => clock.clone(),
+            None => self.0.clock.clone(),
+        }
+    }
+
+    fn register_template(
+        &self,
+        template: TaskTemplate,
+    ) -> BoxFuture<'_, Result<TemplateId, StoreError>> {
+        self.run(|inner| async move { inner.register_template(&template).await })
+    }
+
+    fn templates(
+        &self,
+        after: Option<TemplateId>,
+    ) -> BoxFuture<'_, Result<Vec<(TemplateId, TaskTemplate)>, StoreError>> {
+        self.run(|inner| async move { inner.templates(after).await })
+    }
+
+    fn template(&self, id: TemplateId) -> BoxFuture<'_, Result<TaskTemplate, StoreError>> {
+        self.run(|inner| async move { inner.template(id).await })
+    }
+
+    fn register_worker(&self, worker: WorkerRecord) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.run(|inner| async move { inner.register_worker(worker).await })
+    }
+
+    fn workers(&self, since: Timestamp) -> BoxFuture<'_, Result<Vec<WorkerRecord>, StoreError>> {
+        self.run(|inner| async move { inner.workers(since).await })
+    }
+
+    fn create(
+        &self,
+        tasks: Vec<NewTask>,
+        budget: Option<ClaimBudget>,
+    ) -> BoxFuture<'_, Result<(Vec<Created>, Progress), StoreError>> {
+        self.run(|inner| async move { inner.create(tasks, budget).await })
+    }
+
+    fn claim(&self, budget: ClaimBudget) -> BoxFuture<'_, Result<Progress, StoreError>> {
+        self.run(|inner| async move { inner.claim(budget).await })
+    }
+
+    fn complete(
+        &self,
+        worker: WorkerId,
+        completions: Vec<Completion>,
+        budget: Option<ClaimBudget>,
+    ) -> BoxFuture<'_, Result<(Vec<Recorded>, Progress), StoreError>> {
+        self.run(|inner| async move { inner.complete(worker, completions, budget).await })
+    }
+
+    fn heartbeat(
+        &self,
+        worker: WorkerId,
+        leases: Vec<Lease>,
+        lease_ms: u64,
+    ) -> BoxFuture<'_, Result<Vec<Lease>, StoreError>> {
+        self.run(|inner| async move { inner.heartbeat(worker, leases, lease_ms).await })
+    }
+
+    fn operate(
+        &self,
+        task_id: TaskId,
+        order: Order,
+        actor: String,
+    ) -> BoxFuture<'_, Result<TaskState, StoreError>> {
+        self.run(|inner| async move { inner.operate(task_id, order, actor).await })
+    }
+
+    fn task(&self, task_id: TaskId) -> BoxFuture<'_, Result<Option<TaskRecord>, StoreError>> {
+        self.run(|inner| async move { inner.task(task_id).await })
+    }
+
+    fn task_detail(
+        &self,
+        task_id: TaskId,
+    ) -> BoxFuture<'_, Result<Option<TaskDetail>, StoreError>> {
+        self.run(|inner| async move { inner.task_detail(task_id).await })
+    }
+
+    fn tasks(
+        &self,
+        filter: TaskFilter,
+        page: Page,
+    ) -> BoxFuture<'_, Result<Vec<TaskSummary>, StoreError>> {
+        self.run(|inner| async move { inner.tasks(filter, page).await })
+    }
+
+    /// A look costs a round trip here: nodes ring instead.
+    fn change_mark(&self) -> Option<u64> {
+        None
+    }
+
+    fn rung(&self) -> BoxFuture<'static, ()> {
+        self.0.bell.rung()
+    }
+
+    fn statements(&self) -> u64 {
+        self.0.connections.statements()
+    }
+}

@@ -1,0 +1,179 @@
+//! What the functions in the database answer, turned into what a verb gives.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tasker_model::id::StepKey;
+use tasker_model::json::Json;
+use tasker_model::task::TaskState;
+
+use super::Inner;
+use super::row::Row;
+use crate::error::StoreError;
+use crate::record::TemplateId;
+use crate::store::{ClaimedStep, Lease, Progress};
+
+// The columns of tasker_answer (0002_engine.sql).
+const KIND: usize = 0;
+const TASK_ID: usize = 1;
+const POSITION: usize = 2;
+const ATTEMPT: usize = 3;
+const ATTEMPT_LIMIT: usize = 4;
+const TEMPLATE_ID: usize = 5;
+const WORD: usize = 6;
+const CONTEXT: usize = 7;
+const RESULTS: usize = 8;
+const NUMBERS: usize = 9;
+const AT: usize = 10;
+const NEXT_DUE: usize = 11;
+const LEFT_DUE: usize = 12;
+
+/// One row of an answer.
+pub(super) enum Part {
+    /// A step was claimed; its inputs follow from the row, or from the request that created it.
+    Claimed(Box<Claimed>),
+    /// A task reached a final state.
+    Finished(tasker_model::id::TaskId, TaskState),
+    /// A task was not created: its place in the call, whether it counts as a duplicate, and which
+    /// task is meant.
+    Known {
+        place: usize,
+        duplicate: bool,
+        task: tasker_model::id::TaskId,
+    },
+    /// A task was created whose roots are left for others.
+    Left,
+    /// The last row.
+    Summary(Summary),
+}
+
+/// A claimed step as it was answered.
+pub(super) struct Claimed {
+    pub(super) lease: Lease,
+    pub(super) attempt_limit: u32,
+    pub(super) template: TemplateId,
+    /// `None` for a root that was created in the same call: the caller has its context.
+    pub(super) context: Option<Json>,
+    pub(super) results: Vec<Option<Json>>,
+    /// With a create: the place of its task in the call, from 0.
+    pub(super) place: Option<usize>,
+}
+
+/// What concerns the whole call.
+pub(super) struct Summary {
+    /// The time at which everything in it happened.
+    pub(super) at: Timestamp,
+    /// Places of the completions that were recorded, from 0.
+    pub(super) recorded: Vec<usize>,
+    pub(super) next_due: Option<Timestamp>,
+    pub(super) left_due: bool,
+}
+
+impl Part {
+    pub(super) fn of(row: &Row) -> Result<Part, StoreError> {
+        Ok(match row.get::<&str>(KIND)? {
+            "claimed" => Part::Claimed(Box::new(claimed(row)?)),
+            "finished" => Part::Finished(row.task_id(TASK_ID)?, row.word(WORD)?),
+            "created" => Part::Known {
+                place: first_place(row)?.unwrap_or(usize::MAX),
+                duplicate: row.get::<&str>(WORD)? == "duplicate",
+                task: row.task_id(TASK_ID)?,
+            },
+            "left" => Part::Left,
+            "summary" => Part::Summary(Summary {
+                at: row.time(AT)?,
+                recorded: places(row)?,
+                next_due: row.time_or_none(NEXT_DUE)?,
+                left_due: row.get::<Option<bool>>(LEFT_DUE)?.unwrap_or(false),
+            }),
+            other => return Err(StoreError::BadRow(format!("an answer of kind `{other}`"))),
+        })
+    }
+}
+
+fn claimed(row: &Row) -> Result<Claimed, StoreError> {
+    let step = StepKey::new(row.task_id(TASK_ID)?, row.number(POSITION)?);
+    let results: Option<Vec<Option<&str>>> = row.get(RESULTS)?;
+    Ok(Claimed {
+        lease: Lease {
+            step,
+            attempt: row.number(ATTEMPT)?,
+            task_row: 0,
+            step_row: 0,
+        },
+        attempt_limit: row.limit(ATTEMPT_LIMIT)?,
+        template: TemplateId(row.get(TEMPLATE_ID)?),
+        context: row.stored_json(CONTEXT)?,
+        results: results
+            .unwrap_or_default()
+            .into_iter()
+            .map(|result| result.map(Json::from_stored))
+            .collect(),
+        place: first_place(row)?,
+    })
+}
+
+/// SQL counts places from 1.
+fn places(row: &Row) -> Result<Vec<usize>, StoreError> {
+    let numbers: Option<Vec<i32>> = row.get(NUMBERS)?;
+    let place = |number: i32| {
+        let place = usize::try_from(number - 1);
+        place.map_err(|_| StoreError::BadRow(format!("place {number} of a call")))
+    };
+    numbers.unwrap_or_default().into_iter().map(place).collect()
+}
+
+fn first_place(row: &Row) -> Result<Option<usize>, StoreError> {
+    Ok(places(row)?.first().copied())
+}
+
+impl Inner {
+    /// A claimed step with all that its handler needs. `context` is that of the request, where the
+    /// answer leaves it out.
+    pub(super) async fn hand_out(
+        &self,
+        claimed: Claimed,
+        context: Option<&Json>,
+    ) -> Result<ClaimedStep, StoreError> {
+        let template = self.template(claimed.template).await?;
+        let named = template.dag().parents(claimed.lease.step.position);
+        let mut results = claimed.results.into_iter();
+        // Roots have no parents; those of a root by bypass have no results.
+        let parents: Arc<[_]> = named
+            .iter()
+            .map(|parent| (*parent, results.next().flatten()))
+            .collect();
+        let context = claimed.context.or_else(|| context.cloned());
+        let missing = || StoreError::BadRow("a claimed step without a context".to_owned());
+        Ok(ClaimedStep {
+            lease: claimed.lease,
+            attempt_limit: claimed.attempt_limit,
+            context: context.ok_or_else(missing)?,
+            template,
+            parents,
+        })
+    }
+
+    /// Takes in the rows of a claim or a complete.
+    pub(super) async fn progress(&self, rows: &[Row]) -> Result<(Progress, Summary), StoreError> {
+        let mut progress = Progress::default();
+        let mut found = None;
+        for row in rows {
+            match Part::of(row)? {
+                Part::Claimed(claimed) => {
+                    progress.claimed.push(self.hand_out(*claimed, None).await?);
+                }
+                Part::Finished(task, state) => progress.finished.push((task, state)),
+                Part::Summary(summary) => found = Some(summary),
+                Part::Known { .. } | Part::Left => {}
+            }
+        }
+        let summary = found.ok_or_else(no_summary)?;
+        progress.left_due = summary.left_due;
+        Ok((progress, summary))
+    }
+}
+
+pub(super) fn no_summary() -> StoreError {
+    StoreError::BadRow("an answer without a summary".to_owned())
+}

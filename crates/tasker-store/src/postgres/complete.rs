@@ -1,0 +1,160 @@
+//! Recording the ends of attempts, and extending leases.
+
+use std::collections::HashSet;
+
+use tasker_model::id::WorkerId;
+use tasker_model::json::Json;
+use tasker_model::outcome::{Failure, Settlement};
+use tasker_model::step::StepState;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::Inner;
+use super::budget::Budget;
+use super::row::{int, milliseconds};
+use crate::error::StoreError;
+use crate::store::{ClaimBudget, Completion, Lease, Progress, Recorded};
+
+/// What a settlement writes to the step's row.
+struct End<'a> {
+    state: StepState,
+    delay_ms: Option<i64>,
+    failure: Option<&'a Failure>,
+    result: Option<&'a Json>,
+}
+
+impl End<'_> {
+    fn of(settlement: &Settlement) -> End<'_> {
+        let (state, delay_ms, failure, result) = match settlement {
+            Settlement::Complete { result } => (StepState::Complete, None, None, Some(result)),
+            Settlement::Retry { failure, delay_ms } => {
+                let delay_ms = Some(milliseconds(*delay_ms));
+                (StepState::Error, delay_ms, Some(failure), None)
+            }
+            Settlement::Fail { failure } => (StepState::Error, None, Some(failure), None),
+            Settlement::HandBack => (StepState::Pending, None, None, None),
+        };
+        End {
+            state,
+            delay_ms,
+            failure,
+            result,
+        }
+    }
+
+    /// The failure may be tried again, but the worker believes that no attempt is left.
+    fn wants_attempts(&self) -> bool {
+        self.delay_ms.is_none() && self.failure.is_some_and(|failure| failure.kind.may_retry())
+    }
+}
+
+impl Inner {
+    pub(super) async fn complete(
+        &self,
+        worker: WorkerId,
+        completions: Vec<Completion>,
+        budget: Option<ClaimBudget>,
+    ) -> Result<(Vec<Recorded>, Progress), StoreError> {
+        // An attempt ends once, also within one call.
+        let mut named = HashSet::with_capacity(completions.len());
+        let once: Vec<(usize, &Completion)> = completions
+            .iter()
+            .enumerate()
+            .filter(|(_, completion)| named.insert(completion.lease))
+            .collect();
+        let ends: Vec<End<'_>> = once.iter().map(|(_, c)| End::of(&c.settlement)).collect();
+        let leases = || once.iter().map(|(_, completion)| completion.lease);
+        let tasks: Vec<Uuid> = leases().map(|l| *l.step.task_id.as_uuid()).collect();
+        let positions: Vec<i32> = leases().map(|l| int(l.step.position)).collect();
+        let attempts: Vec<i32> = leases().map(|l| int(l.attempt)).collect();
+        let states: Vec<&str> = ends.iter().map(|end| end.state.as_str()).collect();
+        let delays: Vec<_> = ends.iter().map(|end| end.delay_ms).collect();
+        let limited: Vec<bool> = ends.iter().map(End::wants_attempts).collect();
+        let kinds: Vec<_> = ends
+            .iter()
+            .map(|end| end.failure.map(|failure| failure.kind.as_str()))
+            .collect();
+        let text = |failure| serde_json::to_string(failure).expect("invariant: plain data");
+        let failures: Vec<_> = ends.iter().map(|end| end.failure.map(text)).collect();
+        let results: Vec<_> = ends
+            .iter()
+            .map(|end| end.result.map(Json::as_str))
+            .collect();
+        let look = budget
+            .as_ref()
+            .map(|budget| self.looks.peek(budget, self.given_time().is_some()))
+            .unwrap_or_default();
+        let also_due = budget.as_ref().is_some_and(|budget| budget.also_due);
+        let columns = Budget::of(budget.as_ref());
+        let (now, worker) = (self.given_time(), *worker.as_uuid());
+        let rows = self
+            .connections
+            .rows(
+                include_str!("../../sql/postgres/complete.sql"),
+                &[
+                    (&now, Type::TIMESTAMPTZ),
+                    (&worker, Type::UUID),
+                    (&tasks, Type::UUID_ARRAY),
+                    (&positions, Type::INT4_ARRAY),
+                    (&attempts, Type::INT4_ARRAY),
+                    (&states, Type::TEXT_ARRAY),
+                    (&delays, Type::INT8_ARRAY),
+                    (&limited, Type::BOOL_ARRAY),
+                    (&kinds, Type::TEXT_ARRAY),
+                    (&failures, Type::TEXT_ARRAY),
+                    (&results, Type::TEXT_ARRAY),
+                    (&columns.lease_ms, Type::INT8),
+                    (&columns.slots, Type::INT4),
+                    (&columns.queues, Type::TEXT_ARRAY),
+                    (&columns.templates, Type::INT8_ARRAY),
+                    (&also_due, Type::BOOL),
+                    (&look.due_after, Type::TIMESTAMPTZ),
+                    (&look.leased_after, Type::TIMESTAMPTZ),
+                ],
+            )
+            .await?;
+        let (progress, summary) = self.progress(&rows).await?;
+        self.saw_time(summary.at);
+        if progress.left_due {
+            self.bell.pull();
+        }
+        let mut recorded = vec![Recorded::LeaseLost; completions.len()];
+        for place in summary.recorded {
+            let bad = || StoreError::BadRow(format!("completion {place} was never sent"));
+            let (original, _) = once.get(place).ok_or_else(bad)?;
+            recorded[*original] = Recorded::Yes;
+        }
+        Ok((recorded, progress))
+    }
+
+    pub(super) async fn heartbeat(
+        &self,
+        worker: WorkerId,
+        leases: Vec<Lease>,
+        lease_ms: u64,
+    ) -> Result<Vec<Lease>, StoreError> {
+        let tasks: Vec<Uuid> = leases.iter().map(|l| *l.step.task_id.as_uuid()).collect();
+        let positions: Vec<i32> = leases.iter().map(|l| int(l.step.position)).collect();
+        let attempts: Vec<i32> = leases.iter().map(|l| int(l.attempt)).collect();
+        let (now, worker, lease_ms) =
+            (self.given_time(), *worker.as_uuid(), milliseconds(lease_ms));
+        let row = self
+            .connections
+            .row(
+                include_str!("../../sql/postgres/heartbeat.sql"),
+                &[
+                    (&now, Type::TIMESTAMPTZ),
+                    (&worker, Type::UUID),
+                    (&tasks, Type::UUID_ARRAY),
+                    (&positions, Type::INT4_ARRAY),
+                    (&attempts, Type::INT4_ARRAY),
+                    (&lease_ms, Type::INT8),
+                ],
+            )
+            .await?;
+        let held: Vec<i32> = row.map(|row| row.get(0)).transpose()?.unwrap_or_default();
+        let held: HashSet<i32> = held.into_iter().collect();
+        let lost = (1..).zip(leases).filter(|(place, _)| !held.contains(place));
+        Ok(lost.map(|(_, lease)| lease).collect())
+    }
+}

@@ -1,0 +1,246 @@
+//! Reading: one task with its record, lists, definitions, workers.
+
+use jiff::Timestamp;
+use tasker_model::id::{TaskId, WorkerId};
+use tasker_model::step::StepState;
+use tasker_model::task::TaskState;
+use tasker_model::transition::{Change, Transition};
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::Inner;
+use super::row::Row;
+use crate::error::StoreError;
+use crate::record::{
+    StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
+};
+use crate::store::{Page, TaskFilter};
+
+impl Inner {
+    pub(super) async fn task(&self, id: TaskId) -> Result<Option<TaskRecord>, StoreError> {
+        let sql = include_str!("../../sql/postgres/query.task.sql");
+        let row = self
+            .connections
+            .row(sql, &[(id.as_uuid(), Type::UUID)])
+            .await?;
+        row.as_ref().map(task).transpose()
+    }
+
+    /// Task, steps and record, read at one moment.
+    pub(super) async fn task_detail(&self, id: TaskId) -> Result<Option<TaskDetail>, StoreError> {
+        let mut connection = self.connections.connection().await?;
+        let fail = |error| self.connections.error(error);
+        let transaction = connection
+            .build_transaction()
+            .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
+            .read_only(true)
+            .start()
+            .await
+            .map_err(fail)?;
+        let key = [(id.as_uuid() as _, Type::UUID)];
+        let read = async |sql| self.connections.rows_in(&transaction, sql, &key).await;
+        let found = read(include_str!("../../sql/postgres/query.task.sql")).await?;
+        let Some(found) = found.first() else {
+            return Ok(None);
+        };
+        let steps = read(include_str!("../../sql/postgres/query.steps.sql")).await?;
+        let transitions = read(include_str!("../../sql/postgres/query.transitions.sql")).await?;
+        Ok(Some(TaskDetail {
+            task: task(found)?,
+            steps: steps.iter().map(step).collect::<Result<_, _>>()?,
+            transitions: transitions
+                .iter()
+                .map(|row| transition(id, row))
+                .collect::<Result<_, _>>()?,
+        }))
+    }
+
+    pub(super) async fn tasks(
+        &self,
+        filter: TaskFilter,
+        page: Page,
+    ) -> Result<Vec<TaskSummary>, StoreError> {
+        if let Some(before) = page.before
+            && self.task(before).await?.is_none()
+        {
+            return Err(StoreError::NoSuchTask(before));
+        }
+        let before = page.before.map_or(Uuid::max(), |id| *id.as_uuid());
+        let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+        let mut wanted: Vec<Option<TaskState>> = filter.states.iter().copied().map(Some).collect();
+        if wanted.is_empty() {
+            wanted.push(None);
+        }
+        let mut found = Vec::new();
+        for state in wanted {
+            let indexed = matches!(
+                state,
+                Some(TaskState::Pending | TaskState::InProgress | TaskState::Error)
+            );
+            let sql = if indexed {
+                include_str!("../../sql/postgres/query.tasks_needing_attention.sql")
+            } else {
+                include_str!("../../sql/postgres/query.tasks.sql")
+            };
+            let state = state.map(TaskState::as_str);
+            let rows = self
+                .connections
+                .rows(
+                    sql,
+                    &[
+                        (&before, Type::UUID),
+                        (&state, Type::TEXT),
+                        (&filter.namespace, Type::TEXT),
+                        (&filter.name, Type::TEXT),
+                        (&limit, Type::INT8),
+                    ],
+                )
+                .await?;
+            for row in &rows {
+                found.push(summary(row)?);
+            }
+        }
+        found.sort_by_key(|task| std::cmp::Reverse(task.task_id));
+        // A state may be named twice.
+        found.dedup_by_key(|task| task.task_id);
+        found.truncate(page.limit);
+        Ok(found)
+    }
+
+    pub(super) async fn workers(&self, since: Timestamp) -> Result<Vec<WorkerRecord>, StoreError> {
+        let sql = include_str!("../../sql/postgres/query.workers.sql");
+        let rows = self
+            .connections
+            .rows(sql, &[(&since, Type::TIMESTAMPTZ)])
+            .await?;
+        let worker = |row: &Row| {
+            let pid: i64 = row.get(2)?;
+            Ok(WorkerRecord {
+                worker_id: WorkerId::from_uuid(row.get(0)?),
+                host: row.get(1)?,
+                pid: u32::try_from(pid).map_err(|_| StoreError::BadRow(format!("pid {pid}")))?,
+                handlers: row.json(3)?,
+                started_at: row.time(4)?,
+                seen_at: row.time(5)?,
+            })
+        };
+        rows.iter().map(worker).collect()
+    }
+
+    pub(super) async fn register_worker(&self, worker: WorkerRecord) -> Result<(), StoreError> {
+        let id = *worker.worker_id.as_uuid();
+        let pid = i64::from(worker.pid);
+        let handlers = serde_json::to_string(&worker.handlers).expect("invariant: texts");
+        // By the clock that decides here; a test's worker says its own time.
+        let seen_at = self.given_time().map(|_| worker.seen_at);
+        let asked = Timestamp::now();
+        let row = self
+            .connections
+            .row(
+                include_str!("../../sql/postgres/register_worker.sql"),
+                &[
+                    (&id, Type::UUID),
+                    (&worker.host, Type::TEXT),
+                    (&pid, Type::INT8),
+                    (&handlers, Type::TEXT),
+                    (&worker.started_at, Type::TIMESTAMPTZ),
+                    (&seen_at, Type::TIMESTAMPTZ),
+                ],
+            )
+            .await?;
+        if let Some(row) = row {
+            self.measure_clock(asked, row.time(0)?);
+        }
+        Ok(())
+    }
+}
+
+fn task(row: &Row) -> Result<TaskRecord, StoreError> {
+    let missing = || StoreError::BadRow("a task without a context".to_owned());
+    Ok(TaskRecord {
+        summary: summary(row)?,
+        context: row.stored_json(12)?.ok_or_else(missing)?,
+        initiator: row.get(13)?,
+        source_system: row.get(14)?,
+        reason: row.get(15)?,
+        tags: row.json(16)?,
+        bypass_steps: row.json(17)?,
+        requested_at: row.time(18)?,
+        deadline_at: row.time_or_none(19)?,
+        transitions: row.number(20)?,
+        template: TemplateId(row.get(21)?),
+    })
+}
+
+fn summary(row: &Row) -> Result<TaskSummary, StoreError> {
+    let state: TaskState = row.word(4)?;
+    Ok(TaskSummary {
+        task_id: row.task_id(0)?,
+        namespace: row.word(1)?,
+        name: row.word(2)?,
+        version: row.word(3)?,
+        state,
+        status: state.status(),
+        steps: StepCounts {
+            total_steps: row.number(5)?,
+            done_steps: row.number(6)?,
+            open_steps: row.number(7)?,
+            failed_steps: row.number(8)?,
+            cancelled_steps: row.number(9)?,
+        },
+        created_at: row.time(10)?,
+        finished_at: row.time_or_none(11)?,
+    })
+}
+
+fn step(row: &Row) -> Result<StepRecord, StoreError> {
+    let state: StepState = row.word(2)?;
+    Ok(StepRecord {
+        position: row.number(0)?,
+        name: row.word(1)?,
+        state,
+        status: state.status(),
+        attempts: row.number(3)?,
+        attempt_limit: row.limit(4)?,
+        lost_attempts: row.number(5)?,
+        unfinished_parents: row.number(6)?,
+        due_at: row.time_or_none(7)?,
+        worker: row.worker_id(8)?,
+        failure: row.word_or_none(9)?,
+        result: row.stored_json(10)?,
+        started_at: row.time_or_none(11)?,
+        finished_at: row.time_or_none(12)?,
+    })
+}
+
+fn transition(id: TaskId, row: &Row) -> Result<Transition, StoreError> {
+    let change = match row.number_or_none(1)? {
+        Some(position) => Change::Step {
+            position,
+            from: row.word_or_none(2)?,
+            to: row.word(3)?,
+        },
+        None => Change::Task {
+            from: row.word_or_none(2)?,
+            to: row.word(3)?,
+        },
+    };
+    let failure = if row.is_null(10)? {
+        None
+    } else {
+        Some(row.json(10)?)
+    };
+    Ok(Transition {
+        task_id: id,
+        sequence: row.number(0)?,
+        change,
+        at: row.time(4)?,
+        attempt: row.number_or_none(5)?,
+        worker: row.worker_id(6)?,
+        actor: row.get(7)?,
+        reason: row.word_or_none(8)?,
+        duration_ms: row.get::<Option<i64>>(9)?.map(|us| us as f64 / 1_000.0),
+        failure,
+        retry_at: row.time_or_none(11)?,
+    })
+}

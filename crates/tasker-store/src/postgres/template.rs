@@ -1,0 +1,148 @@
+//! Definitions: registered once, and kept by every node, since they never change.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use tasker_model::name::Queue;
+use tasker_model::template::{ContentHash, TaskTemplate};
+use tokio_postgres::types::Type;
+
+use super::Inner;
+use super::row::{int, milliseconds};
+use crate::error::StoreError;
+use crate::record::{TemplateId, stored_template};
+
+/// Definitions by their number, and numbers by their content.
+#[derive(Default)]
+pub(super) struct Templates(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    by_id: HashMap<TemplateId, TaskTemplate>,
+    by_hash: HashMap<ContentHash, TemplateId>,
+}
+
+impl Templates {
+    fn get(&self, id: TemplateId) -> Option<TaskTemplate> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.by_id.get(&id).cloned()
+    }
+
+    fn find(&self, hash: ContentHash) -> Option<TemplateId> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.by_hash.get(&hash).copied()
+    }
+
+    fn keep(&self, id: TemplateId, template: &TaskTemplate) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.by_hash.insert(template.hash(), id);
+        known.by_id.insert(id, template.clone());
+    }
+}
+
+impl Inner {
+    /// The definition behind a number.
+    pub(super) async fn template(&self, id: TemplateId) -> Result<TaskTemplate, StoreError> {
+        if let Some(template) = self.templates.get(id) {
+            return Ok(template);
+        }
+        let sql = include_str!("../../sql/postgres/query.template.sql");
+        let row = self.connections.row(sql, &[(&id.0, Type::INT8)]).await?;
+        let missing = || StoreError::BadRow(format!("no template has number {}", id.0));
+        let template = stored_template(row.ok_or_else(missing)?.get(0)?)?;
+        self.templates.keep(id, &template);
+        Ok(template)
+    }
+
+    pub(super) async fn templates(
+        &self,
+        after: Option<TemplateId>,
+    ) -> Result<Vec<(TemplateId, TaskTemplate)>, StoreError> {
+        let sql = include_str!("../../sql/postgres/query.templates.sql");
+        let after = after.map_or(0, |id| id.0);
+        let rows = self.connections.rows(sql, &[(&after, Type::INT8)]).await?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let id = TemplateId(row.get(0)?);
+            let known = self.templates.get(id);
+            let template = known.map_or_else(|| stored_template(row.get(1)?), Ok)?;
+            self.templates.keep(id, &template);
+            found.push((id, template));
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn register_template(
+        &self,
+        template: &TaskTemplate,
+    ) -> Result<TemplateId, StoreError> {
+        if let Some(id) = self.templates.find(template.hash()) {
+            return Ok(id);
+        }
+        let source = template.source();
+        let dag = template.dag();
+        let positions = || (0..).take(dag.len());
+        let version = source.version.to_string();
+        let order = [
+            source.version.major,
+            source.version.minor,
+            source.version.patch,
+        ];
+        let order: Vec<i64> = order.into_iter().map(i64::from).collect();
+        let deadline_ms = source.deadline_ms.map(milliseconds);
+        let definition = serde_json::to_string(source).expect("invariant: plain data");
+        let steps: Vec<&str> = source.steps.iter().map(|step| step.name.as_str()).collect();
+        let queue = Queue::from(&source.namespace);
+        let queues: Vec<&str> = source.steps.iter().map(|_| queue.as_str()).collect();
+        let limits: Vec<i64> = source
+            .steps
+            .iter()
+            .map(|step| i64::from(step.retry.attempt_limit()))
+            .collect();
+        let parents: Vec<i32> = positions()
+            .map(|step| i32::try_from(dag.parents(step).len()).unwrap_or(i32::MAX))
+            .collect();
+        let skippable: Vec<bool> = source.steps.iter().map(|step| step.skippable).collect();
+        let levels: Vec<i32> = positions().map(|step| int(dag.level(step))).collect();
+        let edges = || {
+            positions().flat_map(|child| {
+                let parents = dag.parents(child).iter().zip(0..);
+                parents.map(move |(parent, ordinal)| (int(*parent), int(child), ordinal))
+            })
+        };
+        let edge_parents: Vec<i32> = edges().map(|(parent, _, _)| parent).collect();
+        let edge_children: Vec<i32> = edges().map(|(_, child, _)| child).collect();
+        let edge_ordinals: Vec<i32> = edges().map(|(_, _, ordinal)| ordinal).collect();
+        let (now, hash) = (self.given_time(), template.hash());
+        let hash = hash.as_bytes().as_slice();
+        let row = self
+            .connections
+            .row(
+                include_str!("../../sql/postgres/register_template.sql"),
+                &[
+                    (&now, Type::TIMESTAMPTZ),
+                    (&hash, Type::BYTEA),
+                    (&source.namespace.as_str(), Type::TEXT),
+                    (&source.name.as_str(), Type::TEXT),
+                    (&version, Type::TEXT),
+                    (&order, Type::INT8_ARRAY),
+                    (&deadline_ms, Type::INT8),
+                    (&definition, Type::TEXT),
+                    (&steps, Type::TEXT_ARRAY),
+                    (&queues, Type::TEXT_ARRAY),
+                    (&limits, Type::INT8_ARRAY),
+                    (&parents, Type::INT4_ARRAY),
+                    (&skippable, Type::BOOL_ARRAY),
+                    (&levels, Type::INT4_ARRAY),
+                    (&edge_parents, Type::INT4_ARRAY),
+                    (&edge_children, Type::INT4_ARRAY),
+                    (&edge_ordinals, Type::INT4_ARRAY),
+                ],
+            )
+            .await?;
+        let missing = || StoreError::BadRow("a definition without a number".to_owned());
+        let id = TemplateId(row.ok_or_else(missing)?.get(0)?);
+        self.templates.keep(id, template);
+        Ok(id)
+    }
+}
