@@ -13,6 +13,11 @@ use crate::template::TaskTemplate;
 pub const LABEL_CHARS_MAX: usize = 128;
 /// Length of an idempotency key, in characters.
 pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// The highest priority, and with a minus sign the lowest.
+pub const PRIORITY_MAX: i32 = 100;
+/// What one level of priority is worth, in seconds of waiting: a step of priority 2 is claimed before
+/// those of priority 0 that became due up to 20 seconds earlier. So nothing starves.
+pub const PRIORITY_SECONDS: i64 = 10;
 
 /// What somebody wants done: a task handler and a context.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +54,13 @@ pub struct TaskRequest {
     /// A second request with the same key returns the task of the first.
     #[serde(default)]
     pub idempotency_key: Option<String>,
+    /// Which of the steps that are due are claimed first: -100 (last) to 100 (first). Waiting makes up
+    /// for it, see [`PRIORITY_SECONDS`].
+    #[serde(default)]
+    pub priority: i32,
+    /// Nothing of the task starts before; at once if absent.
+    #[serde(default)]
+    pub start_at: Option<Timestamp>,
 }
 
 fn default_namespace() -> String {
@@ -74,6 +86,8 @@ impl TaskRequest {
             bypass_steps: Vec::new(),
             requested_at: None,
             idempotency_key: None,
+            priority: 0,
+            start_at: None,
         }
     }
 
@@ -92,6 +106,18 @@ impl TaskRequest {
     /// Sets the context, a JSON object.
     pub fn context(mut self, context: Value) -> Self {
         self.context = context;
+        self
+    }
+
+    /// Sets the priority, from -100 to 100.
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Lets nothing of the task start before this time.
+    pub fn start_at(mut self, start_at: Timestamp) -> Self {
+        self.start_at = Some(start_at);
         self
     }
 
@@ -135,6 +161,12 @@ pub enum InvalidRequest {
         /// How many are allowed.
         allowed: usize,
     },
+    /// The priority is out of range.
+    #[error("`priority` is {found}; it may be -{PRIORITY_MAX} to {PRIORITY_MAX}")]
+    Priority {
+        /// What was given.
+        found: i32,
+    },
     /// A step to bypass does not exist.
     #[error("`bypass_steps` names `{step}`, which is not a step of {handler}")]
     BypassUnknown {
@@ -172,6 +204,10 @@ impl TaskRequest {
         context_bytes_max: usize,
     ) -> Result<CheckedRequest, InvalidRequest> {
         self.check_labels()?;
+        if self.priority.abs() > PRIORITY_MAX {
+            let found = self.priority;
+            return Err(InvalidRequest::Priority { found });
+        }
         self.check_bypass(template)?;
         if !self.context.is_object() {
             return Err(InvalidRequest::ContextNotAnObject {

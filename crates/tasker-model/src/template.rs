@@ -4,7 +4,7 @@
 //! schema. It is immutable and identified by the hash of its content; running tasks are pinned
 //! to it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::dag::{Dag, DagError};
 use crate::id::Position;
 use crate::json::canonical;
-use crate::name::{Namespace, StepName, TaskName, Version};
+use crate::name::{Namespace, Queue, StepName, TaskName, Version};
 use crate::retry::{InvalidRetryPolicy, RetryPolicy};
 use crate::schema::{ContextSchema, InvalidSchema};
 
@@ -45,6 +45,9 @@ pub struct StepTemplate {
     /// Whether a request may bypass the step.
     #[serde(default)]
     pub skippable: bool,
+    /// Where workers claim the step; the queue of the task if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
     /// Label of the outside system that the step touches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dependent_system: Option<String>,
@@ -61,6 +64,7 @@ impl StepTemplate {
             retry: RetryPolicy::default(),
             timeout_ms: None,
             skippable: false,
+            queue: None,
             dependent_system: None,
         }
     }
@@ -85,6 +89,9 @@ pub struct TemplateSource {
     /// The longest time from start to end of a whole task, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_ms: Option<u64>,
+    /// Where workers claim its steps; the namespace if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
     /// The steps, in the order of definition.
     pub steps: Vec<StepTemplate>,
 }
@@ -246,6 +253,20 @@ impl TaskTemplate {
     /// The step at a place.
     pub fn step(&self, position: Position) -> &StepTemplate {
         &self.0.source.steps[position as usize]
+    }
+
+    /// Where workers claim a step: its own queue, else the task's, else the namespace.
+    pub fn queue(&self, position: Position) -> Queue {
+        let source = &self.0.source;
+        let named = self.step(position).queue.as_ref().or(source.queue.as_ref());
+        named.map_or_else(|| Queue::from(&source.namespace), Clone::clone)
+    }
+
+    /// All queues of its steps, each once.
+    pub fn queues(&self) -> Vec<Queue> {
+        let positions = (0..).take(self.0.dag.len());
+        let queues: BTreeSet<Queue> = positions.map(|position| self.queue(position)).collect();
+        queues.into_iter().collect()
     }
 
     /// The place of a step, by name.

@@ -3,14 +3,15 @@
 //! A store decides by its clock what is due and whose lease is over; the engine waits on the same
 //! clock. Production reads the system's, tests turn the hands themselves.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::sync::watch;
 
 /// A source of time.
 pub trait Clock: Send + Sync + 'static {
@@ -47,97 +48,120 @@ impl Clock for SystemClock {
 }
 
 /// A clock that moves only when it is told to.
+///
+/// Whoever waits is woken in the order of the times, and for the same time in the order in which
+/// they began to wait: with one thread, the same moves lead to the same order of everything.
 #[derive(Debug)]
 pub struct ManualClock {
-    now: watch::Sender<Timestamp>,
     /// Shared with the waits, each of which takes itself out when it is dropped.
-    awaited: Arc<Mutex<Awaited>>,
+    hands: Arc<Mutex<Hands>>,
 }
 
-/// Times that somebody waits for at this moment, so that a test can jump straight to the next.
-#[derive(Debug, Default)]
-struct Awaited {
-    times: HashMap<u64, Timestamp>,
+/// What the clock shows, and who waits for it to show more.
+#[derive(Debug)]
+struct Hands {
+    now: Timestamp,
+    /// By time and number; woken at most once, and there until the wait is over.
+    waits: BTreeMap<(Timestamp, u64), Option<Waker>>,
     last: u64,
 }
 
-/// One wait, for as long as somebody waits.
-struct Wait {
-    number: u64,
-    awaited: Arc<Mutex<Awaited>>,
-}
-
-impl Wait {
-    fn begin(awaited: &Arc<Mutex<Awaited>>, until: Timestamp) -> Wait {
-        let mut times = awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        times.last += 1;
-        let number = times.last;
-        times.times.insert(number, until);
-        Wait {
-            number,
-            awaited: awaited.clone(),
-        }
-    }
-}
-
-impl Drop for Wait {
-    fn drop(&mut self) {
-        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        awaited.times.remove(&self.number);
+impl Hands {
+    /// Moves on, and gives those to wake: outside of the lock, since they may wait again at once.
+    fn move_to(&mut self, now: Timestamp) -> Vec<Waker> {
+        self.now = whole_microseconds(now);
+        let reached = self.waits.range_mut(..=(self.now, u64::MAX));
+        reached.filter_map(|(_, waker)| waker.take()).collect()
     }
 }
 
 impl ManualClock {
     /// A clock that shows `start`.
     pub fn new(start: Timestamp) -> ManualClock {
-        let now = watch::Sender::new(whole_microseconds(start));
+        let hands = Hands {
+            now: whole_microseconds(start),
+            waits: BTreeMap::new(),
+            last: 0,
+        };
         ManualClock {
-            now,
-            awaited: Arc::default(),
+            hands: Arc::new(Mutex::new(hands)),
         }
     }
 
     /// Moves the clock forward and wakes whoever waits for a time up to then.
     pub fn advance(&self, by: Duration) {
-        self.now.send_modify(|now| {
-            *now =
-                whole_microseconds(*now + jiff::SignedDuration::try_from(by).unwrap_or_default());
-        });
+        let mut hands = lock(&self.hands);
+        let later = hands.now + jiff::SignedDuration::try_from(by).unwrap_or_default();
+        let woken = hands.move_to(later);
+        drop(hands);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// Moves the clock to the earliest time that somebody waits for, if somebody waits for one
     /// that has not come.
     pub fn advance_to_next(&self) -> Option<Timestamp> {
-        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = awaited
-            .times
-            .values()
-            .min()
-            .copied()
-            .filter(|next| *next > self.now())?;
-        drop(awaited);
-        self.now.send_replace(next);
+        let mut hands = lock(&self.hands);
+        let &(next, _) = hands.waits.keys().next()?;
+        if next <= hands.now {
+            return None;
+        }
+        let woken = hands.move_to(next);
+        drop(hands);
+        woken.into_iter().for_each(Waker::wake);
         Some(next)
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        *self.now.borrow()
+        lock(&self.hands).now
     }
 
     fn sleep_until(&self, until: Timestamp) -> BoxFuture<'static, ()> {
-        let wait = Wait::begin(&self.awaited, until);
-        let mut hands = self.now.subscribe();
-        async move {
-            // An error means that the clock is gone: then no time will ever come.
-            if hands.wait_for(|now| *now >= until).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            drop(wait);
-        }
-        .boxed()
+        Wait::begin(&self.hands, until).boxed()
     }
+}
+
+/// One wait, for as long as somebody waits.
+struct Wait {
+    key: (Timestamp, u64),
+    hands: Arc<Mutex<Hands>>,
+}
+
+impl Wait {
+    fn begin(shared: &Arc<Mutex<Hands>>, until: Timestamp) -> Wait {
+        let mut hands = lock(shared);
+        hands.last += 1;
+        let key = (until, hands.last);
+        hands.waits.insert(key, None);
+        drop(hands);
+        let hands = shared.clone();
+        Wait { key, hands }
+    }
+}
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Wait>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut hands = lock(&self.hands);
+        if self.key.0 <= hands.now {
+            hands.waits.remove(&self.key);
+            return Poll::Ready(());
+        }
+        hands.waits.insert(self.key, Some(cx.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        lock(&self.hands).waits.remove(&self.key);
+    }
+}
+
+fn lock(hands: &Mutex<Hands>) -> MutexGuard<'_, Hands> {
+    hands.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn whole_microseconds(time: Timestamp) -> Timestamp {

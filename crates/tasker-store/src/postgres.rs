@@ -26,16 +26,16 @@ pub use migrate::MigrationStatus;
 
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tasker_model::id::{TaskId, WorkerId};
+use tasker_model::name::Queue;
 use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
 
 use crate::clock::Clock;
 use crate::error::StoreError;
-use crate::record::{TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
+use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 use crate::store::{
     ClaimBudget, Completion, Created, Lease, NewTask, Order, Page, Progress, Recorded, Store,
     TaskFilter,
@@ -55,9 +55,9 @@ struct Inner {
     /// The clock of a test; without one, the database's clock decides.
     given: Option<Arc<dyn Clock>>,
     clock: Arc<DatabaseClock>,
-    templates: Templates,
-    looks: Looks,
-    bell: Bell,
+    templates: Arc<Templates>,
+    looks: Arc<Looks>,
+    bell: Arc<Bell>,
 }
 
 impl PostgresStore {
@@ -72,13 +72,13 @@ impl PostgresStore {
             .await?;
         let given = (!clock.is_real()).then_some(clock);
         let listens = connections.address.listen && given.is_none();
-        let bell = Bell::new(&connections, listens);
+        let bell = Arc::new(Bell::new(&connections, listens));
         Ok(PostgresStore(Arc::new(Inner {
             connections,
             given,
             clock: Arc::default(),
-            templates: Templates::default(),
-            looks: Looks::default(),
+            templates: Arc::default(),
+            looks: Arc::default(),
             bell,
         })))
     }
@@ -112,7 +112,7 @@ impl PostgresStore {
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         let run = run(self.0.clone());
-        self.0.connections.spawn(run).boxed()
+        self.0.connections.spawn(run)
     }
 }
 
@@ -215,6 +215,18 @@ impl Store for PostgresStore {
         self.run(|inner| async move { inner.tasks(filter, page).await })
     }
 
+    fn queues(&self) -> BoxFuture<'_, Result<Vec<QueueRecord>, StoreError>> {
+        self.run(|inner| async move { inner.queues().await })
+    }
+
+    fn set_queue_limit(
+        &self,
+        queue: Queue,
+        limit: Option<u32>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.run(|inner| async move { inner.set_queue_limit(queue, limit).await })
+    }
+
     /// A look costs a round trip here: nodes ring instead.
     fn change_mark(&self) -> Option<u64> {
         None
@@ -222,6 +234,25 @@ impl Store for PostgresStore {
 
     fn rung(&self) -> BoxFuture<'static, ()> {
         self.0.bell.rung()
+    }
+
+    fn local(&self) -> Option<Arc<dyn Store>> {
+        let inner = &self.0;
+        let connections = match inner.connections.local() {
+            Ok(connections) => connections,
+            Err(error) => {
+                tracing::warn!(%error, "the engine cannot have connections of its own");
+                return None;
+            }
+        };
+        Some(Arc::new(PostgresStore(Arc::new(Inner {
+            connections: Arc::new(connections),
+            given: inner.given.clone(),
+            clock: inner.clock.clone(),
+            templates: inner.templates.clone(),
+            looks: inner.looks.clone(),
+            bell: inner.bell.clone(),
+        }))))
     }
 
     fn statements(&self) -> u64 {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tasker_model::id::{Position, TaskId, WorkerId};
 use tasker_model::json::Json;
-use tasker_model::name::{Namespace, StepName, TaskName, Version};
+use tasker_model::name::{Namespace, Queue, StepName, TaskName, Version};
 use tasker_model::outcome::FailureKind;
 use tasker_model::readiness::StepFacts;
 use tasker_model::rollup::StepTally;
@@ -106,6 +106,11 @@ pub struct TaskRecord {
     /// When it must have ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<Timestamp>,
+    /// Which of the steps that are due are claimed first, -100 to 100.
+    pub priority: i32,
+    /// Nothing of it starts before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<Timestamp>,
     /// How many transitions it has.
     pub transitions: u32,
     /// Which definition it is pinned to.
@@ -192,6 +197,21 @@ pub struct WorkerRecord {
     pub started_at: Timestamp,
     /// When it last said that it is alive.
     pub seen_at: Timestamp,
+    /// Attempts on which it holds a lease; counted when workers are listed.
+    pub attempts: u32,
+}
+
+/// A queue, and what there is on it at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QueueRecord {
+    /// Its name.
+    pub queue: Queue,
+    /// Attempts at the same time on all nodes; 0 pauses the queue, `None` is no limit.
+    pub concurrency_limit: Option<u32>,
+    /// Attempts that run.
+    pub running: u32,
+    /// Steps that could be claimed.
+    pub due: u32,
 }
 
 /// Reads a definition that was stored.

@@ -28,12 +28,13 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tasker_model::id::{TaskId, WorkerId};
+use tasker_model::name::Queue;
 use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
 
 use crate::clock::Clock;
 use crate::error::StoreError;
-use crate::record::{TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
+use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 use crate::store::{
     ClaimBudget, Completion, Created, Lease, NewTask, Order, Page, Progress, Recorded, Store,
     TaskFilter,
@@ -202,6 +203,18 @@ impl Store for SqliteStore {
         page: Page,
     ) -> BoxFuture<'_, Result<Vec<TaskSummary>, StoreError>> {
         self.read(move |tx| query::tasks(tx, &filter, &page))
+    }
+
+    fn queues(&self) -> BoxFuture<'_, Result<Vec<QueueRecord>, StoreError>> {
+        self.read(|tx| query::queues(tx))
+    }
+
+    fn set_queue_limit(
+        &self,
+        queue: Queue,
+        limit: Option<u32>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write(move |tx| query::set_queue_limit(tx, &queue, limit))
     }
 
     /// The write-ahead log's time of change and size: a look at the file, no statement.

@@ -18,7 +18,7 @@ use tasker_model::template::TaskTemplate;
 
 use crate::clock::Clock;
 use crate::error::StoreError;
-use crate::record::{TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
+use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 
 /// The right of one worker to finish one attempt of one step.
 ///
@@ -57,6 +57,14 @@ pub struct ClaimBudget {
     /// With a complete: also take steps that were due before it. Without, only the children that
     /// it makes ready, which saves the look at the index when nothing is known to wait there.
     pub also_due: bool,
+}
+
+impl ClaimBudget {
+    /// Whether the worker runs this definition's steps on this queue.
+    pub(crate) fn runs(&self, template: TemplateId, queue: &Queue) -> bool {
+        let asked = |runnable: &Runnable| runnable.template == template && runnable.queue == *queue;
+        self.runnable.iter().any(asked)
+    }
 }
 
 /// A step that was claimed, with all that its handler needs.
@@ -114,6 +122,9 @@ pub struct Completion {
     pub lease: Lease,
     /// What becomes of its step.
     pub settlement: Settlement,
+    /// The task's context as it was claimed, if the worker still has it: then children that are
+    /// handed over need not read it again.
+    pub context: Option<Json>,
 }
 
 /// Whether an outcome was recorded.
@@ -288,6 +299,17 @@ pub trait Store: Send + Sync + 'static {
         page: Page,
     ) -> BoxFuture<'_, Result<Vec<TaskSummary>, StoreError>>;
 
+    /// Every queue that has open steps or a limit.
+    fn queues(&self) -> BoxFuture<'_, Result<Vec<QueueRecord>, StoreError>>;
+
+    /// Limits the attempts that run on a queue at the same time, on all nodes together: 0 pauses
+    /// it, `None` takes the limit away. Attempts that run go on.
+    fn set_queue_limit(
+        &self,
+        queue: Queue,
+        limit: Option<u32>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
     /// A cheap sign that changes whenever any process has committed to this store, or `None` if
     /// the store cannot tell. Used to notice other processes' work early; claiming also polls.
     fn change_mark(&self) -> Option<u64>;
@@ -296,6 +318,13 @@ pub trait Store: Send + Sync + 'static {
     /// goes on in any case.
     fn rung(&self) -> BoxFuture<'static, ()> {
         Box::pin(std::future::pending())
+    }
+
+    /// The same store for a caller that awaits its calls on one thread of its own, which also does
+    /// their input and output: no call wakes another thread. `None` where calls have a thread of
+    /// their own in any case.
+    fn local(&self) -> Option<Arc<dyn Store>> {
+        None
     }
 
     /// How many statements this process has run, where the store counts them.

@@ -19,7 +19,7 @@ use crate::handler::TaskHandler;
 use crate::options::Options;
 use crate::registry::Registry;
 use crate::task::step_position;
-use crate::worker::{Message, Parts, Worker, random_worker_id};
+use crate::worker::{Message, Parts, Thread, Worker, random_worker_id};
 
 /// How the engine of a process is put together.
 pub struct Builder {
@@ -67,6 +67,25 @@ impl Builder {
     /// Step handlers run on the tokio runtime that this is called on; the engine itself runs on a
     /// thread of its own, so that no handler can hold it up.
     pub async fn start(self) -> Result<Tasker, Error> {
+        let (mut tasker, worker, ended) = self.assemble(Thread::Own).await?;
+        tasker.thread = Some(spawn(worker, ended)?);
+        Ok(tasker)
+    }
+
+    /// Like [`Builder::start`], but gives the engine's loop to the caller instead of a thread: for
+    /// simulations, where everything happens on one thread, in one order.
+    ///
+    /// Nothing happens unless the future is polled on the runtime that this is called on. To drop
+    /// it before its end is what the death of the process would be.
+    pub async fn start_here(self) -> Result<(Tasker, impl Future<Output = ()> + Send), Error> {
+        let (tasker, worker, ended) = self.assemble(Thread::Shared).await?;
+        Ok((tasker, run(worker, ended)))
+    }
+
+    async fn assemble(
+        self,
+        thread: Thread,
+    ) -> Result<(Tasker, Worker, oneshot::Sender<()>), Error> {
         self.options.check()?;
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| Error::NoRuntime)?;
         let mut registry = Registry::default();
@@ -104,19 +123,20 @@ impl Builder {
             record,
             templates,
             runtime,
+            thread,
         };
         let worker = Worker::new(parts, inbox, engine.downgrade());
         let (ended, end) = oneshot::channel();
-        let thread = spawn(worker, ended)?;
-        Ok(Tasker {
+        let tasker = Tasker {
             store,
             executor,
             engine,
             events,
             grace,
-            thread,
+            thread: None,
             end,
-        })
+        };
+        Ok((tasker, worker, ended))
     }
 }
 
@@ -139,24 +159,26 @@ fn worker_record(worker_id: WorkerId, registry: &Registry, store: &dyn Store) ->
             .collect(),
         started_at: now,
         seen_at: now,
+        attempts: 0,
     }
 }
 
 fn spawn(worker: Worker, ended: oneshot::Sender<()>) -> Result<JoinHandle<()>, Error> {
     let cannot = |error| Error::from(StoreError::NoThread(error));
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .map_err(cannot)?;
-    let run = move || {
-        runtime.block_on(worker.run());
-        // Whoever stopped the engine may not wait for its end.
-        let _ = ended.send(());
-    };
     std::thread::Builder::new()
         .name("tasker-engine".to_owned())
-        .spawn(run)
+        .spawn(move || runtime.block_on(run(worker, ended)))
         .map_err(cannot)
+}
+
+async fn run(worker: Worker, ended: oneshot::Sender<()>) {
+    worker.run().await;
+    // Whoever stopped the engine may not wait for its end.
+    let _ = ended.send(());
 }
 
 /// The engine of this process. Dropping it stops it without waiting; see [`Tasker::stop`].
@@ -166,7 +188,8 @@ pub struct Tasker {
     engine: mpsc::UnboundedSender<Message>,
     events: Publisher,
     grace: Duration,
-    thread: JoinHandle<()>,
+    /// `None` if the loop runs on a thread of the caller's.
+    thread: Option<JoinHandle<()>>,
     end: oneshot::Receiver<()>,
 }
 
@@ -299,6 +322,6 @@ impl Tasker {
         let _ = self.engine.send(Message::Stop(self.grace));
         // Dropped with the loop: an error means just that it has ended.
         drop(self.end.await);
-        self.thread.join().map_err(|_| Error::Stopped)
+        self.thread.map_or(Ok(()), JoinHandle::join).map_err(|_| Error::Stopped)
     }
 }

@@ -5,7 +5,7 @@
 //! outcome here; what comes later is ignored.
 
 use std::any::Any;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -39,7 +39,8 @@ pub(crate) struct Attempt {
 
 /// All attempts that this worker runs.
 pub(crate) struct Attempts {
-    running: HashMap<StepKey, Attempt>,
+    /// Ordered, so that what is done to all of them is done in the same order in every run.
+    running: BTreeMap<StepKey, Attempt>,
     deadlines: BTreeSet<(Timestamp, StepKey)>,
     runtime: Handle,
     result_bytes_max: usize,
@@ -47,7 +48,7 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     pub(crate) fn new(runtime: Handle, result_bytes_max: usize) -> Attempts {
-        let (running, deadlines) = (HashMap::new(), BTreeSet::new());
+        let (running, deadlines) = (BTreeMap::new(), BTreeSet::new());
         Attempts {
             running,
             deadlines,

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::Value;
 use tasker_model::json::Json;
-use tasker_model::name::{Namespace, StepName, TaskName, Version};
+use tasker_model::name::{Namespace, Queue, StepName, TaskName, Version};
 use tasker_model::outcome::{Failure, FailureKind, Outcome};
 use tasker_model::retry::Backoff;
 use tasker_model::template::{StepTemplate, TaskTemplate, TemplateSource};
@@ -105,6 +105,12 @@ impl Step {
         self
     }
 
+    /// Where workers claim the step, instead of the task's queue.
+    pub fn queue(mut self, queue: Queue) -> Step {
+        self.configure.queue = Some(queue);
+        self
+    }
+
     /// Label of the outside system that the step touches.
     pub fn dependent_system(mut self, name: impl Into<String>) -> Step {
         self.configure.dependent_system = Some(name.into());
@@ -160,6 +166,7 @@ impl TaskHandler {
             description: String::new(),
             schema: None,
             deadline: None,
+            queue: None,
             steps: Vec::new(),
         }
     }
@@ -186,6 +193,7 @@ pub struct Definition {
     description: String,
     schema: Option<Value>,
     deadline: Option<Duration>,
+    queue: Option<Queue>,
     steps: Vec<Step>,
 }
 
@@ -205,6 +213,12 @@ impl Definition {
     /// The longest time from the creation to the end of a whole task.
     pub fn deadline(mut self, deadline: Duration) -> Definition {
         self.deadline = Some(deadline);
+        self
+    }
+
+    /// Where workers claim its steps, instead of the namespace.
+    pub fn queue(mut self, queue: Queue) -> Definition {
+        self.queue = Some(queue);
         self
     }
 
@@ -242,7 +256,7 @@ impl Definition {
             }
             .into());
         };
-        let (description, schema) = (self.description, self.schema);
+        let (description, schema, queue) = (self.description, self.schema, self.queue);
         let deadline_ms = self
             .deadline
             .map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
@@ -253,6 +267,7 @@ impl Definition {
             description,
             schema,
             deadline_ms,
+            queue,
             steps,
         };
         match TaskTemplate::new(source) {

@@ -1,6 +1,7 @@
 //! Every limit of the engine, with its unit and default.
 
 use tasker_model::identity::IdentityStrategy;
+use tasker_model::name::Queue;
 
 use crate::error::Error;
 
@@ -9,6 +10,8 @@ use crate::error::Error;
 pub struct Options {
     /// Attempts that run at the same time; 0 for a process that only creates and reads tasks.
     pub slots: usize,
+    /// The queues whose steps this worker claims; all of them if empty.
+    pub queues: Vec<Queue>,
     /// How long a worker may be silent before its steps are given to others, in seconds. A third
     /// of it is the time between two heartbeats.
     pub lease_seconds: u64,
@@ -37,6 +40,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             slots: 64,
+            queues: Vec::new(),
             lease_seconds: 30,
             step_timeout_seconds: 3_600,
             shutdown_grace_seconds: 30,
@@ -81,6 +85,11 @@ impl Options {
             });
         }
         Ok(())
+    }
+
+    /// Whether the worker claims on a queue.
+    pub(crate) fn serves(&self, queue: &Queue) -> bool {
+        self.queues.is_empty() || self.queues.contains(queue)
     }
 
     pub(crate) const fn lease_ms(&self) -> u64 {

@@ -149,6 +149,7 @@ impl Task {
             }
             let look = until(clock.now(), LOOK_EVERY);
             tokio::select! {
+                biased;
                 state = &mut tell, if told => match state {
                     Ok(state) => {
                         self.state = state;

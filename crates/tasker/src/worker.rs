@@ -144,6 +144,15 @@ enum Stopping {
     HandingBack(Timestamp),
 }
 
+/// What thread the loop runs on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Thread {
+    /// Its own.
+    Own,
+    /// The one of the handlers: whoever looks there without sleeping holds up what it looks for.
+    Shared,
+}
+
 /// What a worker is made of.
 pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
@@ -153,6 +162,7 @@ pub(crate) struct Parts {
     pub(crate) record: WorkerRecord,
     pub(crate) templates: Vec<(TemplateId, TaskTemplate)>,
     pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) thread: Thread,
 }
 
 /// The loop's state.
@@ -185,9 +195,12 @@ pub(crate) struct Worker {
     /// After a batch was refused: one at a time, so that only the refused one is given up.
     one_by_one: usize,
     stopping: Stopping,
+    thread: Thread,
     spin: Spin,
     /// Whether everybody who could send a message is gone.
     alone: bool,
+    /// Whether the store's input and output happen on this thread.
+    drives_store: bool,
 }
 
 impl Worker {
@@ -204,6 +217,7 @@ impl Worker {
             record,
             templates,
             runtime,
+            thread,
         } = parts;
         let clock = store.clock();
         let now = clock.now();
@@ -238,6 +252,8 @@ impl Worker {
             one_by_one: 0,
             stopping: Stopping::No,
             alone: false,
+            drives_store: false,
+            thread,
             spin: Spin::default(),
         };
         worker.adopt(templates);
@@ -246,12 +262,17 @@ impl Worker {
 
     /// Runs until told to stop, or until nobody is left who could tell.
     pub(crate) async fn run(mut self) {
+        if let Some(local) = self.store.local() {
+            self.store = local;
+            self.drives_store = true;
+        }
+        let mut rung = self.store.rung();
         loop {
             self.tick();
             if self.is_finished() {
                 return;
             }
-            if self.spin() {
+            if self.spin().await {
                 continue;
             }
             let next = self.next_time();
@@ -266,6 +287,10 @@ impl Worker {
                         None => self.be_alone(),
                     }
                 }
+                () = &mut rung, if self.wants_claims() => {
+                    self.backlog = true;
+                    rung = self.store.rung();
+                }
                 () = self.clock.sleep_until(next) => {}
             }
         }
@@ -276,7 +301,10 @@ impl Worker {
     /// Waking a thread takes about as long as a handler that does little, and a short task would
     /// spend a tenth of its time on it. Looks in vain make the following ones rarer, so that an
     /// engine whose handlers take their time does not burn a core.
-    fn spin(&mut self) -> bool {
+    async fn spin(&mut self) -> bool {
+        if self.thread == Thread::Shared {
+            return false;
+        }
         if self.spin.rest > 0 || (self.under_way.replies.is_empty() && self.attempts.is_empty()) {
             self.spin.rest = self.spin.rest.saturating_sub(1);
             return false;
@@ -293,7 +321,12 @@ impl Worker {
                 self.spin.missed = 0;
                 return true;
             }
-            std::hint::spin_loop();
+            if self.drives_store {
+                // The store's answers come in on this thread: let it look for them.
+                tokio::task::yield_now().await;
+            } else {
+                std::hint::spin_loop();
+            }
         }
         self.spin.missed = (self.spin.missed + 1).min(SPINS_MISSED_MAX);
         self.spin.rest = 1 << self.spin.missed;
@@ -428,6 +461,7 @@ impl Worker {
         let completion = Completion {
             lease: claimed.lease,
             settlement: Settlement::HandBack,
+            context: None,
         };
         let step = claimed
             .template
@@ -458,6 +492,7 @@ impl Worker {
             lease,
             attempt_limit,
             template,
+            context,
             ..
         } = &attempt.claimed;
         let definition = template.step(lease.step.position);
@@ -472,6 +507,7 @@ impl Worker {
         let completion = Completion {
             lease: *lease,
             settlement,
+            context: Some(context.clone()),
         };
         self.ended.push_back(Outgoing {
             completion,

@@ -13,6 +13,8 @@ CREATE TABLE tasker_templates (
     version      text        NOT NULL,
     version_order bigint[]  NOT NULL,
     deadline_ms  bigint,
+    steps        int         NOT NULL,
+    roots        int         NOT NULL,
     definition   text        NOT NULL,
     created_at   timestamptz NOT NULL
 );
@@ -27,6 +29,8 @@ CREATE TABLE tasker_template_steps (
     queue         text     NOT NULL,
     attempt_limit bigint   NOT NULL,
     parents       int      NOT NULL,
+    -- Among the steps without parents, its number from 1, by position.
+    root          int,
     skippable     boolean  NOT NULL,
     level         int      NOT NULL,
     PRIMARY KEY (template_id, position)
@@ -78,7 +82,9 @@ CREATE TABLE tasker_requests (
     bypass_steps    json        NOT NULL,
     requested_at    timestamptz NOT NULL,
     idempotency_key text,
-    identity        text
+    identity        text,
+    priority        int         NOT NULL,
+    start_at        timestamptz
 );
 
 CREATE UNIQUE INDEX tasker_requests_idempotency_key ON tasker_requests (idempotency_key)

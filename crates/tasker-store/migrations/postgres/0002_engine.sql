@@ -3,29 +3,15 @@
 -- Functions, so that their plans are kept by the server and no session state is needed: a call is
 -- one unnamed statement that any connection of a pooler may run. The settings make the plans
 -- independent of statistics: every look at a large table is by index, whatever the planner believes
--- to know about tables that grow by the minute.
+-- to know about tables that grow by the minute. Statements are kept simple, one row or one index range
+-- each: to set up a statement of many parts costs the server more than to run several of few
+-- (docs/PERFORMANCE.md).
 --
 -- Conventions: p_ are parameters, v_ variables. p_now is the time given by a test's clock; null
 -- means the clock of this database, which is what decides everywhere else. It is read after the
--- locks are taken. Steps are moved only by tasker_apply, which alone writes transitions and the
--- task's row.
-
--- One change of state of a step, with what it changes in the counts of its task.
-CREATE TYPE tasker_move AS (
-    task_id    uuid,
-    position   int,
-    from_state text,
-    to_state   text,
-    attempt    int,
-    worker     uuid,
-    reason     text,
-    duration   bigint,
-    failure    json,
-    retry_at   timestamptz,
-    opened     int,
-    done       int,
-    failed     int
-);
+-- task is locked. Each verb goes through its tasks one by one: lock the row, move steps and append to
+-- the record, write the row. Loops over arrays that are sorted by task end with a row of nulls, which
+-- closes the last task.
 
 -- What a verb answers: one row of kind summary, and one per claimed step and finished task.
 CREATE TYPE tasker_answer AS (
@@ -44,78 +30,10 @@ CREATE TYPE tasker_answer AS (
     left_due      boolean
 );
 
--- Records moves: appends transitions, changes the counts of the tasks, starts tasks whose first step
--- was claimed, finishes those of which nothing is open any more. A move from a state to itself changes
--- only the counts. The tasks are locked by the caller.
-CREATE FUNCTION tasker_apply(p_moves tasker_move[], p_now timestamptz) RETURNS SETOF tasker_answer
-LANGUAGE plpgsql AS $$
-BEGIN
-    RETURN QUERY
-    WITH moved AS MATERIALIZED (
-        SELECT m.*, t.state AS old_state, t.transitions AS old_transitions, t.total_steps,
-               t.cancelled_steps, row_number() OVER of_task AS nth,
-               count(*) FILTER (WHERE m.from_state <> m.to_state) OVER of_task AS number,
-               count(*) FILTER (WHERE m.from_state <> m.to_state) OVER task AS moves,
-               t.done_steps + sum(m.done) OVER task AS done_now,
-               t.open_steps + sum(m.opened) OVER task AS open_now,
-               t.failed_steps + sum(m.failed) OVER task AS failed_now,
-               t.state = 'pending' AND bool_or(m.to_state = 'in_progress') OVER task AS starts
-        FROM unnest(p_moves) WITH ORDINALITY AS m (task_id, position, from_state, to_state, attempt,
-            worker, reason, duration, failure, retry_at, opened, done, failed, ordinal)
-        JOIN tasker_tasks t ON t.task_id = m.task_id
-        WINDOW task AS (PARTITION BY m.task_id),
-               of_task AS (PARTITION BY m.task_id ORDER BY m.ordinal)
-    ), rolled_up AS (
-        SELECT *, CASE
-                   WHEN old_state NOT IN ('pending', 'in_progress') THEN old_state
-                   WHEN open_now > 0 AND starts THEN 'in_progress'
-                   WHEN open_now > 0 THEN old_state
-                   WHEN done_now = total_steps THEN 'complete'
-                   WHEN failed_now > 0 THEN 'error'
-                   ELSE 'cancelled'
-               END AS new_state
-        FROM moved
-    ), decided AS MATERIALIZED (
-        SELECT *, old_state IN ('pending', 'in_progress')
-                  AND new_state NOT IN ('pending', 'in_progress') AS finishes
-        FROM rolled_up
-    ), counted AS (
-        UPDATE tasker_tasks t
-        SET state = d.new_state, done_steps = d.done_now, open_steps = d.open_now,
-            failed_steps = d.failed_now,
-            transitions = d.old_transitions + d.moves + d.starts::int + d.finishes::int,
-            finished_at = CASE WHEN d.finishes THEN p_now ELSE t.finished_at END,
-            deadline_at = CASE WHEN NOT d.finishes THEN t.deadline_at END
-        FROM decided d
-        WHERE d.nth = 1 AND t.task_id = d.task_id
-    ), recorded AS (
-        INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
-                                        worker, reason, duration, failure, retry_at)
-        SELECT task_id, old_transitions + starts::int + number, position, from_state, to_state, p_now,
-               attempt, worker, reason, duration, failure, retry_at
-        FROM decided
-        WHERE from_state <> to_state
-        UNION ALL
-        SELECT task_id, old_transitions + 1, NULL, 'pending', 'in_progress', p_now,
-               NULL, NULL, NULL, NULL, NULL, NULL
-        FROM decided
-        WHERE nth = 1 AND starts
-        UNION ALL
-        SELECT task_id, old_transitions + starts::int + moves + 1, NULL,
-               CASE WHEN starts THEN 'in_progress' ELSE old_state END, new_state, p_now,
-               NULL, NULL, NULL, NULL, NULL, NULL
-        FROM decided
-        WHERE nth = 1 AND finishes
-    )
-    SELECT 'finished', task_id, NULL::int, NULL::int, NULL::bigint, NULL::bigint, new_state, NULL::text,
-           NULL::text[], NULL::int[], NULL::timestamptz, NULL::timestamptz, NULL::boolean
-    FROM decided
-    WHERE nth = 1 AND finishes;
-END $$;
-
 -- What the handlers of claimed steps need: the task's context and the parents' results, in the order
--- in which the step names its parents.
-CREATE FUNCTION tasker_inputs(p_tasks uuid[], p_positions int[]) RETURNS SETOF tasker_answer
+-- in which the step names its parents. p_wanted says of which steps.
+CREATE FUNCTION tasker_inputs(p_tasks uuid[], p_positions int[], p_wanted boolean[])
+RETURNS SETOF tasker_answer
 LANGUAGE plpgsql AS $$
 BEGIN
     RETURN QUERY
@@ -126,10 +44,39 @@ BEGIN
             JOIN tasker_steps p ON p.task_id = c.task_id AND p.position = e.parent
             WHERE e.template_id = s.template_id AND e.child = c.position),
            NULL::int[], NULL::timestamptz, NULL::timestamptz, NULL::boolean
-    FROM unnest(p_tasks, p_positions) WITH ORDINALITY AS c (task_id, position, ordinal)
+    FROM unnest(p_tasks, p_positions, p_wanted) WITH ORDINALITY AS c (task_id, position, wanted, ordinal)
     JOIN tasker_steps s ON s.task_id = c.task_id AND s.position = c.position
     JOIN tasker_requests r ON r.task_id = c.task_id
+    WHERE c.wanted
     ORDER BY c.ordinal;
+END $$;
+
+-- Writes a task's row after its steps have moved; finishes it if nothing of it is open any more, and
+-- says so. The rule is that of rollup.rs.
+CREATE FUNCTION tasker_close(p_task tasker_tasks, p_now timestamptz) RETURNS SETOF tasker_answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_from text := p_task.state;
+BEGIN
+    IF p_task.open_steps = 0 AND p_task.state IN ('pending', 'in_progress') THEN
+        p_task.state := CASE
+            WHEN p_task.done_steps = p_task.total_steps THEN 'complete'
+            WHEN p_task.failed_steps > 0 THEN 'error'
+            ELSE 'cancelled'
+        END;
+        p_task.transitions := p_task.transitions + 1;
+        INSERT INTO tasker_transitions (task_id, sequence, from_state, to_state, at)
+        VALUES (p_task.task_id, p_task.transitions, v_from, p_task.state, p_now);
+        p_task.finished_at := p_now;
+        p_task.deadline_at := NULL;
+        RETURN NEXT ROW('finished', p_task.task_id, NULL, NULL, NULL, NULL, p_task.state, NULL, NULL, NULL,
+                        NULL, NULL, NULL)::tasker_answer;
+    END IF;
+    UPDATE tasker_tasks
+    SET state = p_task.state, done_steps = p_task.done_steps, open_steps = p_task.open_steps,
+        failed_steps = p_task.failed_steps, transitions = p_task.transitions,
+        finished_at = p_task.finished_at, deadline_at = p_task.deadline_at
+    WHERE task_id = p_task.task_id;
 END $$;
 
 -- Takes steps that are due, oldest first, of tasks that nobody else has locked.
@@ -137,21 +84,29 @@ END $$;
 -- What is due is found by the index and its tasks are locked at once; the rows are read again under
 -- the lock, since they may have changed in between. p_due_after and p_leased_after say up to where
 -- nothing was left by an earlier look: the remains of steps that were taken since stand there until
--- they are vacuumed, and a look need not walk over them.
+-- they are vacuumed, and a look need not walk over them. The last row answered is a summary: attempt is how
+-- many were taken, next_due up to where nothing was left.
 CREATE FUNCTION tasker_take_due(
     p_now timestamptz, p_worker uuid, p_lease interval, p_slots int, p_queues text[],
-    p_templates bigint[], p_due_after timestamptz, p_leased_after timestamptz,
-    OUT moves tasker_move[], OUT tasks uuid[], OUT positions int[], OUT left_due boolean,
-    OUT reached timestamptz)
+    p_templates bigint[], p_due_after timestamptz, p_leased_after timestamptz)
+RETURNS SETOF tasker_answer
 LANGUAGE plpgsql AS $$
 DECLARE
     v_tasks uuid[];
     v_positions int[];
     v_ranks timestamptz[];
-    v_expired boolean;
-    v_lost tasker_move[];
-    v_moves tasker_move[];
+    v_task tasker_tasks;
+    v_step tasker_steps;
+    v_failure text;
+    v_lost int;
+    v_taken int := 0;
     v_slots int := p_slots;
+    v_left_due boolean;
+    v_reached timestamptz;
+    v_now timestamptz := coalesce(p_now, clock_timestamp());
+    v_at timestamptz;
+    v_wanted boolean[];
+    v_found record;
     v_limited text[];
     v_room int[];
     v_due_after timestamptz := coalesce(p_due_after, '-infinity');
@@ -164,55 +119,53 @@ BEGIN
         SELECT array_agg(q.queue), array_agg(greatest(0, q.concurrency_limit - (
             SELECT count(*)::int
             FROM tasker_steps s
-            WHERE s.queue = q.queue AND s.state = 'in_progress' AND s.due_at > p_now)))
+            WHERE s.queue = q.queue AND s.state = 'in_progress' AND s.due_at > v_now)))
         INTO v_limited, v_room
         FROM tasker_queues q
         WHERE q.queue = ANY (p_queues);
     END IF;
     LOOP
-        v_lost := NULL;
         SELECT array_agg(f.task_id ORDER BY f.rank, f.task_id, f.position),
                array_agg(f.position ORDER BY f.rank, f.task_id, f.position),
-               array_agg(f.rank ORDER BY f.rank, f.task_id, f.position),
-               bool_or(f.expired)
-        INTO v_tasks, v_positions, v_ranks, v_expired
+               array_agg(f.rank ORDER BY f.rank, f.task_id, f.position)
+        INTO v_tasks, v_positions, v_ranks
         FROM (
             SELECT *, row_number() OVER (PARTITION BY queue ORDER BY rank, task_id, position) AS in_queue
             FROM (
-                SELECT r.queue, d.*, false AS expired
+                SELECT r.queue, d.*
                 FROM unnest(p_queues, p_templates) AS r (queue, template_id)
                 CROSS JOIN LATERAL (
                     SELECT s.task_id, s.position, s.due_at AS rank
                     FROM tasker_steps s
                     JOIN tasker_tasks t ON t.task_id = s.task_id
                     WHERE s.queue = r.queue AND s.template_id = r.template_id
-                      AND s.due_at > v_due_after AND s.due_at <= p_now AND s.state <> 'in_progress'
+                      AND s.due_at > v_due_after AND s.due_at <= v_now AND s.state <> 'in_progress'
                       AND s.priority = 0
                     ORDER BY s.due_at
                     LIMIT v_slots
                     FOR NO KEY UPDATE OF t SKIP LOCKED) d
                 UNION ALL
-                SELECT r.queue, d.*, false
+                SELECT r.queue, d.*
                 FROM unnest(p_queues, p_templates) AS r (queue, template_id)
                 CROSS JOIN LATERAL (
                     SELECT s.task_id, s.position, tasker_rank(s.due_at, s.priority) AS rank
                     FROM tasker_steps s
                     JOIN tasker_tasks t ON t.task_id = s.task_id
                     WHERE s.queue = r.queue AND s.template_id = r.template_id
-                      AND s.due_at <= p_now AND s.due_at IS NOT NULL AND s.state <> 'in_progress'
+                      AND s.due_at <= v_now AND s.due_at IS NOT NULL AND s.state <> 'in_progress'
                       AND s.priority <> 0
                     ORDER BY tasker_rank(s.due_at, s.priority)
                     LIMIT v_slots
                     FOR NO KEY UPDATE OF t SKIP LOCKED) d
                 UNION ALL
-                SELECT r.queue, d.*, true
+                SELECT r.queue, d.*
                 FROM unnest(p_queues, p_templates) AS r (queue, template_id)
                 CROSS JOIN LATERAL (
                     SELECT s.task_id, s.position, s.due_at AS rank
                     FROM tasker_steps s
                     JOIN tasker_tasks t ON t.task_id = s.task_id
                     WHERE s.queue = r.queue AND s.template_id = r.template_id
-                      AND s.due_at > v_leased_after AND s.due_at <= p_now AND s.state = 'in_progress'
+                      AND s.due_at > v_leased_after AND s.due_at <= v_now AND s.state = 'in_progress'
                     ORDER BY s.due_at
                     LIMIT v_slots
                     FOR NO KEY UPDATE OF t SKIP LOCKED) d
@@ -221,118 +174,140 @@ BEGIN
         ) f
         WHERE v_limited IS NULL OR f.in_queue <= coalesce(v_room[array_position(v_limited, f.queue)], v_slots);
         -- More than there are slots for: what is left over goes to the next look.
-        left_due := coalesce(cardinality(v_tasks), 0) >= v_slots;
-        reached := CASE WHEN left_due THEN v_ranks[v_slots] ELSE p_now END;
+        v_left_due := coalesce(cardinality(v_tasks), 0) >= v_slots;
+        v_reached := CASE WHEN v_left_due THEN v_ranks[v_slots] ELSE p_now END;
         v_tasks := v_tasks[1:v_slots];
         v_positions := v_positions[1:v_slots];
         EXIT WHEN v_tasks IS NULL;
-        IF v_expired THEN
+        v_lost := 0;
+        v_wanted := array_fill(false, ARRAY[cardinality(v_tasks)]);
+        FOR v_found IN
+            SELECT p.*
+            FROM (SELECT * FROM unnest(v_tasks, v_positions) WITH ORDINALITY AS p (task_id, position, ordinal)
+                  ORDER BY task_id, ordinal) p
+            UNION ALL
+            SELECT NULL, NULL, NULL
+        LOOP
+            IF v_found.task_id IS DISTINCT FROM v_task.task_id THEN
+                IF v_task.task_id IS NOT NULL THEN
+                    RETURN QUERY SELECT * FROM tasker_close(v_task, v_at);
+                END IF;
+                EXIT WHEN v_found.task_id IS NULL;
+                SELECT * INTO v_task FROM tasker_tasks WHERE task_id = v_found.task_id;
+                v_at := coalesce(p_now, clock_timestamp());
+            END IF;
+            SELECT * INTO v_step FROM tasker_steps WHERE task_id = v_found.task_id AND position = v_found.position;
+            -- Somebody may have taken it between the look and the lock.
+            CONTINUE WHEN v_step.due_at IS NULL OR v_step.due_at > v_at;
             -- The rules of a lost worker (lease.rs): after the third, or without an attempt left, the
             -- step fails instead of running again.
-            WITH given_up AS (
-                UPDATE tasker_steps s
-                SET state = 'error', lost_attempts = s.lost_attempts + 1, worker = NULL, due_at = NULL,
-                    failure = CASE WHEN o.lost_attempts + 1 >= 3 THEN 'quarantined' ELSE 'lost' END,
-                    finished_at = p_now
-                FROM unnest(v_tasks, v_positions) WITH ORDINALITY AS f (task_id, position, ordinal)
-                JOIN tasker_steps o ON o.task_id = f.task_id AND o.position = f.position
-                WHERE o.state = 'in_progress' AND o.due_at <= p_now
-                  AND (o.lost_attempts + 1 >= 3 OR o.attempts >= o.attempt_limit)
-                  AND s.task_id = o.task_id AND s.position = o.position
-                RETURNING f.ordinal, s.task_id, s.position, s.attempts, s.attempt_limit, o.worker, s.failure
-            )
-            SELECT array_agg(ROW(task_id, position, 'in_progress', 'error', attempts, worker, 'lease_lost',
-                       NULL, json_build_object('kind', failure, 'message', CASE failure
-                           WHEN 'quarantined' THEN '3 workers vanished while they ran this step; '
-                               || 'retry it once the cause is known'
-                           ELSE format('the worker vanished during attempt %s of %s', attempts, attempt_limit)
-                       END), NULL, -1, 0, 1)::tasker_move ORDER BY ordinal)
-            INTO v_lost
-            FROM given_up;
-        END IF;
-        WITH taken AS (
-            UPDATE tasker_steps s
-            SET state = 'in_progress', attempts = s.attempts + 1, worker = p_worker, due_at = p_now + p_lease,
-                lost_attempts = s.lost_attempts + (o.state = 'in_progress')::int, started_at = p_now,
+            IF v_step.state = 'in_progress'
+               AND (v_step.lost_attempts + 1 >= 3 OR v_step.attempts >= v_step.attempt_limit) THEN
+                v_lost := v_lost + 1;
+                UPDATE tasker_steps
+                SET state = 'error', lost_attempts = lost_attempts + 1, worker = NULL, due_at = NULL,
+                    failure = CASE WHEN lost_attempts + 1 >= 3 THEN 'quarantined' ELSE 'lost' END,
+                    finished_at = v_at
+                WHERE task_id = v_found.task_id AND position = v_found.position
+                RETURNING failure INTO v_failure;
+                v_task.transitions := v_task.transitions + 1;
+                INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
+                                                worker, reason, failure)
+                VALUES (v_found.task_id, v_task.transitions, v_found.position, 'in_progress', 'error', v_at,
+                        v_step.attempts, v_step.worker, 'lease_lost',
+                        json_build_object('kind', v_failure, 'message', CASE v_failure
+                            WHEN 'quarantined' THEN '3 workers vanished while they ran this step; '
+                                || 'retry it once the cause is known'
+                            ELSE format('the worker vanished during attempt %s of %s', v_step.attempts,
+                                        v_step.attempt_limit)
+                        END));
+                v_task.open_steps := v_task.open_steps - 1;
+                v_task.failed_steps := v_task.failed_steps + 1;
+                CONTINUE;
+            END IF;
+            UPDATE tasker_steps
+            SET state = 'in_progress', attempts = attempts + 1, worker = p_worker, due_at = v_at + p_lease,
+                lost_attempts = lost_attempts + (v_step.state = 'in_progress')::int, started_at = v_at,
                 finished_at = NULL
-            FROM unnest(v_tasks, v_positions) WITH ORDINALITY AS f (task_id, position, ordinal)
-            JOIN tasker_steps o ON o.task_id = f.task_id AND o.position = f.position
-            WHERE o.due_at <= p_now AND s.task_id = o.task_id AND s.position = o.position
-            RETURNING f.ordinal, s.task_id, s.position, s.attempts, o.state, o.worker
-        ), in_order AS (
-            SELECT ordinal, 1 AS nth, task_id, position, state AS from_state, 'pending' AS to_state,
-                   attempts - (state = 'in_progress')::int AS attempt, worker,
-                   CASE state WHEN 'error' THEN 'retry' ELSE 'lease_lost' END AS reason
-            FROM taken
-            WHERE state <> 'pending'
-            UNION ALL
-            SELECT ordinal, 2, task_id, position, 'pending', 'in_progress', attempts, p_worker, NULL
-            FROM taken
-        )
-        SELECT array_agg(ROW(task_id, position, from_state, to_state, attempt, worker, reason,
-                             NULL, NULL, NULL, 0, 0, 0)::tasker_move ORDER BY ordinal, nth),
-               array_agg(task_id ORDER BY ordinal) FILTER (WHERE nth = 2),
-               array_agg(position ORDER BY ordinal) FILTER (WHERE nth = 2)
-        INTO v_moves, v_tasks, v_positions
-        FROM in_order;
-        moves := moves || v_lost || v_moves;
-        tasks := tasks || v_tasks;
-        positions := positions || v_positions;
-        v_slots := v_slots - coalesce(cardinality(v_tasks), 0);
+            WHERE task_id = v_found.task_id AND position = v_found.position;
+            IF v_task.state = 'pending' THEN
+                v_task.state := 'in_progress';
+                v_task.transitions := v_task.transitions + 1;
+                INSERT INTO tasker_transitions (task_id, sequence, from_state, to_state, at)
+                VALUES (v_found.task_id, v_task.transitions, 'pending', 'in_progress', v_at);
+            END IF;
+            IF v_step.state <> 'pending' THEN
+                v_task.transitions := v_task.transitions + 1;
+                INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
+                                                worker, reason)
+                VALUES (v_found.task_id, v_task.transitions, v_found.position, v_step.state, 'pending', v_at,
+                        v_step.attempts + (v_step.state = 'error')::int, v_step.worker,
+                        CASE v_step.state WHEN 'error' THEN 'retry' ELSE 'lease_lost' END);
+            END IF;
+            v_task.transitions := v_task.transitions + 1;
+            INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
+                                            worker)
+            VALUES (v_found.task_id, v_task.transitions, v_found.position, 'pending', 'in_progress', v_at,
+                    v_step.attempts + 1, p_worker);
+            v_wanted[v_found.ordinal] := true;
+            v_taken := v_taken + 1;
+            v_slots := v_slots - 1;
+        END LOOP;
+        v_task := NULL;
+        RETURN QUERY SELECT * FROM tasker_inputs(v_tasks, v_positions, v_wanted);
         -- Another round only if some of these failed instead of taking up a slot.
-        EXIT WHEN v_lost IS NULL OR v_slots = 0;
+        EXIT WHEN v_lost = 0 OR v_slots = 0;
     END LOOP;
+    RETURN NEXT ROW('summary', NULL, NULL, v_taken, NULL, NULL, NULL, NULL, NULL, NULL, v_now, v_reached,
+                    v_left_due)::tasker_answer;
 END $$;
 
 -- Fails every open step of tasks whose deadline has passed; running attempts lose their lease.
-CREATE FUNCTION tasker_past_deadline(p_now timestamptz) RETURNS tasker_move[]
+CREATE FUNCTION tasker_past_deadline(p_now timestamptz) RETURNS SETOF tasker_answer
 LANGUAGE plpgsql AS $$
 DECLARE
-    v_late uuid[];
-    v_moves tasker_move[];
-    v_failure json := json_build_object('kind', 'deadline_exceeded',
-                                        'message', 'the deadline of the task has passed');
+    v_task tasker_tasks;
+    v_step tasker_steps;
 BEGIN
-    SELECT array_agg(l.task_id) INTO v_late
-    FROM (SELECT task_id
-          FROM tasker_tasks
-          WHERE deadline_at <= p_now
-          ORDER BY deadline_at
-          LIMIT 100
-          FOR NO KEY UPDATE SKIP LOCKED) l;
-    IF v_late IS NULL THEN
-        RETURN NULL;
-    END IF;
-    WITH ended AS (
-        UPDATE tasker_steps s
-        SET state = 'error', failure = 'deadline_exceeded', due_at = NULL, worker = NULL,
-            finished_at = p_now
-        FROM tasker_steps o
-        WHERE o.task_id = ANY (v_late) AND o.due_at IS NOT NULL
-          AND s.task_id = o.task_id AND s.position = o.position
-        RETURNING s.task_id, s.position, s.attempts, o.state, o.worker
-    )
-    -- A step that waits for its retry has failed already: it only stops waiting, which is no move of
-    -- its own but changes the counts.
-    SELECT array_agg(ROW(task_id, position, state, 'error', nullif(attempts, 0), worker,
-                         'deadline_exceeded', NULL, v_failure, NULL, -1, 0, 1)::tasker_move
-                     ORDER BY task_id, position)
-    INTO v_moves
-    FROM ended;
-    RETURN v_moves;
+    FOR v_task IN
+        SELECT * FROM tasker_tasks WHERE deadline_at <= p_now ORDER BY deadline_at LIMIT 100
+        FOR NO KEY UPDATE SKIP LOCKED
+    LOOP
+        FOR v_step IN
+            SELECT * FROM tasker_steps WHERE task_id = v_task.task_id AND due_at IS NOT NULL ORDER BY position
+        LOOP
+            UPDATE tasker_steps
+            SET state = 'error', failure = 'deadline_exceeded', due_at = NULL, worker = NULL,
+                finished_at = p_now
+            WHERE task_id = v_task.task_id AND position = v_step.position;
+            -- A step that waits for its retry has failed already: it only stops waiting.
+            IF v_step.state <> 'error' THEN
+                v_task.transitions := v_task.transitions + 1;
+                INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
+                                                worker, reason, failure)
+                VALUES (v_task.task_id, v_task.transitions, v_step.position, v_step.state, 'error', p_now,
+                        nullif(v_step.attempts, 0), v_step.worker, 'deadline_exceeded',
+                        json_build_object('kind', 'deadline_exceeded',
+                                          'message', 'the deadline of the task has passed'));
+            END IF;
+            v_task.open_steps := v_task.open_steps - 1;
+            v_task.failed_steps := v_task.failed_steps + 1;
+        END LOOP;
+        RETURN QUERY SELECT * FROM tasker_close(v_task, p_now);
+    END LOOP;
 END $$;
 
--- Creates tasks with their steps and first transitions, and hands roots over where there are slots.
+-- Creates tasks with their steps and first transitions, and hands roots over.
 --
--- The arrays have one element per task. p_bypass holds JSON arrays of names. Answers name the tasks
--- that were not created: word is existing or duplicate, task_id the task that is meant, and numbers
--- its place from 1. A task whose template the database does not know is left out without an answer.
+-- The arrays have one element per task. p_takes: how many of its roots, by position, the worker takes at
+-- once. p_bypass holds JSON arrays of names. Answers name the tasks that were not created: word is
+-- existing or duplicate, task_id the task that is meant, and numbers its place from 1. Claimed roots are
+-- answered without inputs: the caller has them.
 CREATE FUNCTION tasker_create(
     p_now timestamptz, p_ids uuid[], p_template_ids bigint[], p_contexts text[], p_initiators text[],
     p_source_systems text[], p_reasons text[], p_tags text[], p_bypass text[],
     p_requested_at timestamptz[], p_keys text[], p_identities text[], p_since timestamptz[],
-    p_priorities int[], p_start_at timestamptz[], p_worker uuid, p_lease_ms bigint, p_slots int,
-    p_queues text[], p_runnable bigint[])
+    p_priorities int[], p_start_at timestamptz[], p_takes int[], p_worker uuid, p_lease_ms bigint)
 RETURNS SETOF tasker_answer
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
@@ -346,51 +321,29 @@ DECLARE
     v_known uuid[];
     v_words text[];
     v_new uuid[];
-    v_all_new boolean;
+    v_takes int[] := p_takes;
+    v_bypassing record;
 BEGIN
     IF array_remove(p_keys, NULL) <> '{}' OR array_remove(p_identities, NULL) <> '{}' THEN
-        -- Equal requests wait for each other here, in one order; then one statement sees them all.
-        PERFORM pg_advisory_xact_lock(l.lock)
-        FROM (SELECT DISTINCT hashtextextended(text, 0) AS lock
-              FROM (SELECT unnest(p_keys) UNION ALL SELECT unnest(p_identities)) AS equal (text)
-              WHERE text IS NOT NULL
-              ORDER BY 1) l;
-        v_now := coalesce(p_now, clock_timestamp());
-        SELECT array_agg(coalesce(e.by_key, e.by_identity) ORDER BY e.ordinal),
-               array_agg(CASE WHEN e.by_key IS NOT NULL OR e.by_identity = e.task_id THEN 'existing'
-                              WHEN e.by_identity IS NOT NULL THEN 'duplicate' END ORDER BY e.ordinal)
-        INTO v_known, v_words
-        FROM (
-            SELECT i.ordinal, i.task_id,
-                   coalesce((SELECT r.task_id FROM tasker_requests r WHERE r.idempotency_key = i.key),
-                            nullif(first_value(i.task_id) OVER (PARTITION BY i.key ORDER BY i.ordinal),
-                                   CASE WHEN i.key IS NULL
-                                       THEN first_value(i.task_id) OVER (PARTITION BY i.key ORDER BY i.ordinal)
-                                       ELSE i.task_id END)) AS by_key,
-                   coalesce((SELECT r.task_id
-                             FROM tasker_requests r
-                             WHERE r.identity = i.identity
-                               AND r.requested_at > coalesce(i.since, '-infinity')
-                             LIMIT 1),
-                            nullif(first_value(i.task_id) OVER (PARTITION BY i.identity ORDER BY i.ordinal),
-                                   CASE WHEN i.identity IS NULL
-                                       THEN first_value(i.task_id) OVER (PARTITION BY i.identity ORDER BY i.ordinal)
-                                       ELSE i.task_id END)) AS by_identity
-            FROM unnest(p_ids, p_keys, p_identities, p_since) WITH ORDINALITY
-                AS i (task_id, key, identity, since, ordinal)
-        ) e;
+        SELECT * INTO v_known, v_words
+        FROM tasker_known(p_ids, p_keys, p_identities, p_since);
     END IF;
-    v_now := coalesce(p_now, v_now, clock_timestamp());
+    v_now := coalesce(p_now, clock_timestamp());
+    -- What a limited queue has room for is known to a look for due steps alone.
+    PERFORM FROM tasker_queues;
+    IF FOUND THEN
+        v_takes := array_fill(0, ARRAY[cardinality(p_ids)]);
+    END IF;
 
     WITH requested AS (
         INSERT INTO tasker_requests (task_id, context, initiator, source_system, reason, tags,
-                                     bypass_steps, requested_at, idempotency_key, identity)
+                                     bypass_steps, requested_at, idempotency_key, identity, priority, start_at)
         SELECT i.task_id, i.context::json, i.initiator, i.source_system, i.reason, i.tags::json,
-               i.bypass::json, coalesce(i.requested_at, v_now), i.key, i.identity
+               i.bypass::json, coalesce(i.requested_at, v_now), i.key, i.identity, i.priority, i.start_at
         FROM unnest(p_ids, p_contexts, p_initiators, p_source_systems, p_reasons, p_tags, p_bypass,
-                    p_requested_at, p_keys, p_identities) WITH ORDINALITY
+                    p_requested_at, p_keys, p_identities, p_priorities, p_start_at) WITH ORDINALITY
             AS i (task_id, context, initiator, source_system, reason, tags, bypass, requested_at, key,
-                  identity, ordinal)
+                  identity, priority, start_at, ordinal)
         WHERE v_known IS NULL OR v_known[i.ordinal] IS NULL
         -- Nothing is inserted if the id exists: the create was repeated after a lost answer.
         ON CONFLICT (task_id) DO NOTHING
@@ -398,114 +351,177 @@ BEGIN
     )
     SELECT array_agg(task_id) INTO v_new FROM requested;
 
-    v_all_new := cardinality(v_new) = cardinality(p_ids);
-    IF v_all_new IS NOT TRUE THEN
+    IF cardinality(v_new) = cardinality(p_ids) THEN
+        v_new := NULL;
+    ELSE
+        v_new := coalesce(v_new, '{}');
         RETURN QUERY
         SELECT 'created', coalesce(v_known[i.ordinal], i.task_id), NULL::int, NULL::int, NULL::bigint,
                NULL::bigint, coalesce(v_words[i.ordinal], 'existing'), NULL::text, NULL::text[],
                ARRAY[i.ordinal::int], NULL::timestamptz, NULL::timestamptz, NULL::boolean
         FROM unnest(p_ids) WITH ORDINALITY AS i (task_id, ordinal)
-        WHERE NOT EXISTS (SELECT FROM unnest(v_new) AS n (task_id) WHERE n.task_id = i.task_id);
+        WHERE i.task_id <> ALL (v_new);
     END IF;
 
-    RETURN QUERY
-    WITH planned AS (
-        SELECT i.ordinal, i.task_id, i.template_id, i.priority, t.deadline_ms, s.position, s.name, s.queue,
-               s.attempt_limit, greatest(i.start_at, v_now) AS start_at,
-               i.bypass <> '[]' AND s.name IN (SELECT json_array_elements_text(i.bypass::json)) AS bypassed,
-               CASE WHEN i.bypass = '[]' THEN s.parents ELSE (
-                   SELECT count(*)::int
-                   FROM tasker_template_edges e
-                   JOIN tasker_template_steps p ON p.template_id = e.template_id AND p.position = e.parent
-                   WHERE e.template_id = i.template_id AND e.child = s.position
-                     AND p.name NOT IN (SELECT json_array_elements_text(i.bypass::json)))
-               END AS unfinished_parents
-        FROM unnest(p_ids, p_template_ids, p_bypass, p_priorities, p_start_at) WITH ORDINALITY
-            AS i (task_id, template_id, bypass, priority, start_at, ordinal)
+    INSERT INTO tasker_tasks (task_id, template_id, state, total_steps, done_steps, open_steps, failed_steps,
+                              cancelled_steps, transitions, created_at, deadline_at)
+    SELECT i.task_id, i.template_id, CASE WHEN i.takes > 0 THEN 'in_progress' ELSE 'pending' END, t.steps, 0,
+           t.roots, 0, 0, 1 + t.steps + i.takes + (i.takes > 0)::int, v_now,
+           v_now + make_interval(secs => t.deadline_ms / 1000.0)
+    FROM unnest(p_ids, p_template_ids, v_takes) AS i (task_id, template_id, takes)
+    JOIN tasker_templates t ON t.template_id = i.template_id
+    WHERE v_new IS NULL OR i.task_id = ANY (v_new);
+
+    INSERT INTO tasker_steps (task_id, position, attempts, attempt_limit, lost_attempts, unfinished_parents,
+                              priority, template_id, due_at, started_at, worker, state, queue, name)
+    SELECT i.task_id, s.position, coalesce((s.root <= i.takes)::int, 0), s.attempt_limit, 0, s.parents, i.priority,
+           i.template_id,
+           CASE WHEN s.root <= i.takes THEN v_now + v_lease
+                WHEN s.parents = 0 THEN greatest(v_now, i.start_at) END,
+           CASE WHEN s.root <= i.takes THEN v_now END,
+           CASE WHEN s.root <= i.takes THEN p_worker END,
+           CASE WHEN s.root <= i.takes THEN 'in_progress' ELSE 'pending' END, s.queue, s.name
+    FROM unnest(p_ids, p_template_ids, v_takes, p_priorities, p_start_at)
+        AS i (task_id, template_id, takes, priority, start_at)
+    JOIN tasker_template_steps s ON s.template_id = i.template_id
+    WHERE v_new IS NULL OR i.task_id = ANY (v_new);
+
+    -- All that is recorded of a creation is known beforehand, numbers included.
+    INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt, worker)
+    SELECT i.task_id, 1, NULL::int, NULL, 'pending', v_now, NULL::int, NULL::uuid
+    FROM unnest(p_ids) AS i (task_id)
+    WHERE v_new IS NULL OR i.task_id = ANY (v_new)
+    UNION ALL
+    SELECT i.task_id, 2 + s.position, s.position, NULL, 'pending', v_now, NULL, NULL
+    FROM unnest(p_ids, p_template_ids) AS i (task_id, template_id)
+    JOIN tasker_template_steps s ON s.template_id = i.template_id
+    WHERE v_new IS NULL OR i.task_id = ANY (v_new);
+
+    IF v_takes <> array_fill(0, ARRAY[cardinality(p_ids)]) THEN
+        INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt, worker)
+        SELECT i.task_id, 2 + t.steps, NULL::int, 'pending', 'in_progress', v_now, NULL::int, NULL::uuid
+        FROM unnest(p_ids, p_template_ids, v_takes) AS i (task_id, template_id, takes)
         JOIN tasker_templates t ON t.template_id = i.template_id
-        JOIN tasker_template_steps s ON s.template_id = i.template_id
-        WHERE v_all_new OR i.task_id = ANY (v_new)
-    ), rooted AS (
-        SELECT *, NOT bypassed AND unfinished_parents = 0 AS root,
-               NOT bypassed AND unfinished_parents = 0 AND p_slots > 0 AND start_at <= v_now
-               AND EXISTS (SELECT FROM unnest(p_queues, p_runnable) AS r (queue, template_id)
-                           WHERE r.queue = planned.queue AND r.template_id = planned.template_id)
-               AND NOT EXISTS (SELECT FROM tasker_queues q WHERE q.queue = planned.queue) AS mine
-        FROM planned
-    ), shared_out AS (
-        SELECT *, mine AND count(*) FILTER (WHERE mine) OVER (ORDER BY ordinal, position) <= p_slots AS taken
-        FROM rooted
-    ), steps AS MATERIALIZED (
-        SELECT *, row_number() OVER in_order AS nth, count(*) OVER task AS total,
-               count(*) FILTER (WHERE bypassed) OVER in_order AS skips_so_far,
-               count(*) FILTER (WHERE bypassed) OVER task AS skips,
-               count(*) FILTER (WHERE root) OVER task AS roots,
-               count(*) FILTER (WHERE taken) OVER in_order AS takes_so_far,
-               count(*) FILTER (WHERE taken) OVER task AS takes
-        FROM shared_out
-        WINDOW task AS (PARTITION BY ordinal), in_order AS (PARTITION BY ordinal ORDER BY position)
-    ), new_tasks AS (
-        INSERT INTO tasker_tasks (task_id, template_id, state, total_steps, done_steps, open_steps,
-                                  failed_steps, cancelled_steps, transitions, created_at, finished_at,
-                                  deadline_at)
-        SELECT task_id, template_id,
-               CASE WHEN roots = 0 THEN 'complete' WHEN takes > 0 THEN 'in_progress' ELSE 'pending' END,
-               total, skips, roots, 0, 0,
-               1 + total + skips + takes + (takes > 0)::int + 2 * (roots = 0)::int, v_now,
-               CASE WHEN roots = 0 THEN v_now END,
-               CASE WHEN roots > 0 THEN v_now + make_interval(secs => deadline_ms / 1000.0) END
-        FROM steps
-        WHERE nth = 1
-    ), new_steps AS (
-        INSERT INTO tasker_steps (task_id, position, attempts, attempt_limit, lost_attempts,
-                                  unfinished_parents, priority, template_id, due_at, started_at, worker,
-                                  state, queue, name)
-        SELECT task_id, position, taken::int, attempt_limit, 0, unfinished_parents, priority, template_id,
-               CASE WHEN taken THEN v_now + v_lease WHEN root THEN start_at END,
-               CASE WHEN taken THEN v_now END, CASE WHEN taken THEN p_worker END,
-               CASE WHEN bypassed THEN 'skipped' WHEN taken THEN 'in_progress' ELSE 'pending' END, queue, name
-        FROM steps
-    ), recorded AS (
-        INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
-                                        worker, reason)
-        SELECT task_id, 1, NULL::int, NULL::text, 'pending', v_now, NULL::int, NULL::uuid, NULL::text
-        FROM steps
-        WHERE nth = 1
+        WHERE i.takes > 0 AND (v_new IS NULL OR i.task_id = ANY (v_new))
         UNION ALL
-        SELECT task_id, 1 + nth + skips_so_far - bypassed::int, position, NULL, 'pending', v_now, NULL, NULL,
-               NULL
-        FROM steps
-        UNION ALL
-        SELECT task_id, 1 + nth + skips_so_far, position, 'pending', 'skipped', v_now, NULL, NULL, 'bypassed'
-        FROM steps
-        WHERE bypassed
-        UNION ALL
-        SELECT task_id, 2 + total + skips, NULL, 'pending', 'in_progress', v_now, NULL, NULL, NULL
-        FROM steps
-        WHERE nth = 1 AND (takes > 0 OR roots = 0)
-        UNION ALL
-        SELECT task_id, 3 + total + skips, NULL, 'in_progress', 'complete', v_now, NULL, NULL, NULL
-        FROM steps
-        WHERE nth = 1 AND roots = 0
-        UNION ALL
-        SELECT task_id, 2 + total + skips + takes_so_far, position, 'pending', 'in_progress', v_now, 1,
-               p_worker, NULL
-        FROM steps
-        WHERE taken
-    )
-    SELECT a.kind, a.task_id, a.position, 1, a.attempt_limit, a.template_id, a.word, NULL::text,
-           NULL::text[], ARRAY[a.ordinal::int], NULL::timestamptz, a.start_at, a.roots > a.takes
-    FROM (
-        SELECT 'claimed' AS kind, * , NULL::text AS word FROM steps WHERE taken
-        UNION ALL
-        SELECT 'finished', *, 'complete' FROM steps WHERE nth = 1 AND roots = 0
-        UNION ALL
-        -- The first step of each task that has roots for others.
-        SELECT 'left', *, NULL FROM steps WHERE nth = 1 AND roots > takes
-    ) a
-    ORDER BY a.ordinal, a.position;
+        SELECT i.task_id, 2 + t.steps + s.root, s.position, 'pending', 'in_progress', v_now, 1, p_worker
+        FROM unnest(p_ids, p_template_ids, v_takes) AS i (task_id, template_id, takes)
+        JOIN tasker_templates t ON t.template_id = i.template_id
+        JOIN tasker_template_steps s ON s.template_id = i.template_id AND s.root <= i.takes
+        WHERE v_new IS NULL OR i.task_id = ANY (v_new);
+        RETURN QUERY
+        SELECT 'claimed', i.task_id, s.position, 1, s.attempt_limit, i.template_id, NULL::text, NULL::text,
+               NULL::text[], NULL::int[], NULL::timestamptz, NULL::timestamptz, NULL::boolean
+        FROM unnest(p_ids, p_template_ids, v_takes) WITH ORDINALITY AS i (task_id, template_id, takes, ordinal)
+        JOIN tasker_template_steps s ON s.template_id = i.template_id AND s.root <= i.takes
+        WHERE v_new IS NULL OR i.task_id = ANY (v_new)
+        ORDER BY i.ordinal, s.position;
+    END IF;
+
+    IF array_remove(p_bypass, '[]') <> '{}' THEN
+        FOR v_bypassing IN
+            SELECT * FROM unnest(p_ids, p_bypass) AS b (task_id, bypass)
+            WHERE bypass <> '[]' AND (v_new IS NULL OR task_id = ANY (v_new))
+        LOOP
+            RETURN QUERY SELECT * FROM tasker_bypass(v_bypassing.task_id, v_bypassing.bypass::json, v_now);
+        END LOOP;
+    END IF;
     RETURN NEXT ROW('summary', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, v_now, NULL,
-                    NULL)::tasker_answer;
+                    v_takes <> p_takes)::tasker_answer;
+END $$;
+
+-- Which requests mean a task that exists. Equal requests wait for each other here, in one order; then one
+-- statement sees them all.
+CREATE FUNCTION tasker_known(
+    p_ids uuid[], p_keys text[], p_identities text[], p_since timestamptz[], OUT known uuid[], OUT words text[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_first jsonb := '{}';
+    v_id uuid;
+    v_word text;
+    i record;
+BEGIN
+    PERFORM pg_advisory_xact_lock(l.lock)
+    FROM (SELECT DISTINCT hashtextextended(text, 0) AS lock
+          FROM (SELECT unnest(p_keys) UNION ALL SELECT unnest(p_identities)) AS equal (text)
+          WHERE text IS NOT NULL
+          ORDER BY 1) l;
+    FOR i IN
+        SELECT * FROM unnest(p_ids, p_keys, p_identities, p_since) AS i (task_id, key, identity, since)
+    LOOP
+        v_word := NULL;
+        SELECT r.task_id INTO v_id FROM tasker_requests r WHERE r.idempotency_key = i.key;
+        v_id := coalesce(v_id, (v_first ->> ('key ' || i.key))::uuid);
+        IF v_id IS NOT NULL THEN
+            v_word := 'existing';
+        ELSIF i.identity IS NOT NULL THEN
+            SELECT r.task_id INTO v_id
+            FROM tasker_requests r
+            WHERE r.identity = i.identity AND r.requested_at > coalesce(i.since, '-infinity')
+            LIMIT 1;
+            v_id := coalesce(v_id, (v_first ->> ('identity ' || i.identity))::uuid);
+            -- A repeated create finds what it created itself.
+            v_word := CASE WHEN v_id = i.task_id THEN 'existing' WHEN v_id IS NOT NULL THEN 'duplicate' END;
+        END IF;
+        IF v_id IS NULL THEN
+            -- The first of its kind, also for those that come after it in this call.
+            v_first := v_first || jsonb_strip_nulls(jsonb_build_object(
+                'key ' || coalesce(i.key, ''), CASE WHEN i.key IS NOT NULL THEN i.task_id END,
+                'identity ' || coalesce(i.identity, ''), CASE WHEN i.identity IS NOT NULL THEN i.task_id END));
+        END IF;
+        known := array_append(known, v_id);
+        words := array_append(words, v_word);
+    END LOOP;
+END $$;
+
+-- Skips the steps that a request bypasses, of a task that was just created and of which nothing runs.
+CREATE FUNCTION tasker_bypass(p_task uuid, p_names json, p_now timestamptz) RETURNS SETOF tasker_answer
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_task tasker_tasks;
+    v_start timestamptz;
+    v_skipped int[] := '{}';
+    v_child record;
+    s record;
+BEGIN
+    SELECT * INTO v_task FROM tasker_tasks WHERE task_id = p_task;
+    SELECT coalesce(max(due_at), p_now) INTO v_start FROM tasker_steps WHERE task_id = p_task;
+    FOR s IN
+        UPDATE tasker_steps
+        SET state = 'skipped', due_at = NULL, finished_at = NULL
+        WHERE task_id = p_task AND name IN (SELECT json_array_elements_text(p_names))
+        RETURNING position, unfinished_parents
+    LOOP
+        v_skipped := v_skipped || s.position;
+        v_task.open_steps := v_task.open_steps - (s.unfinished_parents = 0)::int;
+        v_task.done_steps := v_task.done_steps + 1;
+    END LOOP;
+    INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, reason)
+    SELECT p_task, v_task.transitions + n.ordinal, n.position, 'pending', 'skipped', p_now, 'bypassed'
+    FROM (SELECT position, row_number() OVER (ORDER BY position) AS ordinal
+          FROM unnest(v_skipped) AS position) n;
+    v_task.transitions := v_task.transitions + cardinality(v_skipped);
+    FOR v_child IN
+        SELECT e.child, count(*)::int AS parents
+        FROM tasker_template_edges e
+        WHERE e.template_id = v_task.template_id AND e.parent = ANY (v_skipped)
+        GROUP BY e.child
+    LOOP
+        UPDATE tasker_steps
+        SET unfinished_parents = unfinished_parents - v_child.parents,
+            due_at = CASE WHEN unfinished_parents = v_child.parents AND state = 'pending' THEN v_start END
+        WHERE task_id = p_task AND position = v_child.child
+        RETURNING due_at INTO s;
+        v_task.open_steps := v_task.open_steps + (s.due_at IS NOT NULL)::int;
+    END LOOP;
+    IF v_task.open_steps = 0 THEN
+        -- Nothing is left to do: the task starts and ends at once.
+        v_task.state := 'in_progress';
+        v_task.transitions := v_task.transitions + 1;
+        INSERT INTO tasker_transitions (task_id, sequence, from_state, to_state, at)
+        VALUES (p_task, v_task.transitions, 'pending', 'in_progress', p_now);
+    END IF;
+    RETURN QUERY SELECT * FROM tasker_close(v_task, p_now);
 END $$;
 
 -- Takes what is due, fails what is past its deadline, and says when to look again.
@@ -523,76 +539,77 @@ SET jit = off
 AS $$
 DECLARE
     v_now timestamptz := coalesce(p_now, clock_timestamp());
-    v_late tasker_move[] := tasker_past_deadline(v_now);
-    v_found record;
+    v_answer tasker_answer;
     v_next timestamptz;
 BEGIN
-    IF v_late IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM tasker_apply(v_late, v_now);
-    END IF;
-    v_found := tasker_take_due(v_now, p_worker, make_interval(secs => p_lease_ms / 1000.0), p_slots,
-        p_queues, p_templates, p_due_after, p_leased_after);
-    IF v_found.moves IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM tasker_apply(v_found.moves, v_now);
-        RETURN QUERY SELECT * FROM tasker_inputs(v_found.tasks, v_found.positions);
-    END IF;
-    IF coalesce(cardinality(v_found.tasks), 0) < p_slots THEN
-        SELECT min(n.at) INTO v_next
-        FROM (
-            SELECT min(deadline_at) AS at FROM tasker_tasks WHERE deadline_at IS NOT NULL
-            UNION ALL
-            -- Somebody has their task locked at this moment, and may leave them.
-            SELECT v_now + interval '5 milliseconds'
-            WHERE EXISTS (
-                SELECT FROM unnest(p_queues, p_templates) AS r (queue, template_id)
-                CROSS JOIN LATERAL (
-                    SELECT FROM tasker_steps s
-                    WHERE s.queue = r.queue AND s.template_id = r.template_id
-                      AND s.due_at > coalesce(p_due_after, '-infinity') AND s.due_at <= v_now AND s.state <> 'in_progress'
-                    LIMIT 1) d
-                WHERE NOT EXISTS (SELECT FROM tasker_queues q WHERE q.queue = r.queue))
-            UNION ALL
-            SELECT d.due_at
-            FROM unnest(p_queues, p_templates) AS r (queue, template_id)
-            CROSS JOIN LATERAL (
-                SELECT s.due_at
-                FROM tasker_steps s
-                WHERE s.queue = r.queue AND s.template_id = r.template_id AND s.due_at > v_now
-                  AND s.state <> 'in_progress'
-                ORDER BY s.due_at
-                LIMIT 1) d
-        ) n;
-        IF p_thorough THEN
-            SELECT least(v_next, min(d.due_at)) INTO v_next
-            FROM unnest(p_queues, p_templates) AS r (queue, template_id)
-            CROSS JOIN LATERAL (
-                SELECT s.due_at
-                FROM tasker_steps s
-                WHERE s.queue = r.queue AND s.template_id = r.template_id AND s.due_at > v_now
-                  AND s.state = 'in_progress'
-                ORDER BY s.due_at
-                LIMIT 1) d;
+    RETURN QUERY SELECT * FROM tasker_past_deadline(v_now);
+    FOR v_answer IN
+        SELECT * FROM tasker_take_due(p_now, p_worker, make_interval(secs => p_lease_ms / 1000.0), p_slots,
+                                      p_queues, p_templates, p_due_after, p_leased_after)
+    LOOP
+        IF v_answer.kind <> 'summary' THEN
+            RETURN NEXT v_answer;
+            CONTINUE;
         END IF;
-    END IF;
-    IF v_found.left_due THEN
-        -- Up to where nothing was left.
-        v_next := v_found.reached;
-    END IF;
-    RETURN NEXT ROW('summary', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, v_now, v_next,
-                    v_found.left_due)::tasker_answer;
+        IF v_answer.attempt < p_slots THEN
+            SELECT min(n.at) INTO v_next
+            FROM (
+                SELECT min(deadline_at) AS at FROM tasker_tasks WHERE deadline_at IS NOT NULL
+                UNION ALL
+                -- Somebody has their task locked at this moment, and may leave them.
+                SELECT v_now + interval '5 milliseconds'
+                WHERE EXISTS (
+                    SELECT FROM unnest(p_queues, p_templates) AS r (queue, template_id)
+                    CROSS JOIN LATERAL (
+                        SELECT FROM tasker_steps s
+                        WHERE s.queue = r.queue AND s.template_id = r.template_id
+                          AND s.due_at > coalesce(p_due_after, '-infinity') AND s.due_at <= v_now
+                          AND s.state <> 'in_progress'
+                        LIMIT 1) d
+                    WHERE NOT EXISTS (SELECT FROM tasker_queues q WHERE q.queue = r.queue))
+                UNION ALL
+                SELECT d.due_at
+                FROM unnest(p_queues, p_templates) AS r (queue, template_id)
+                CROSS JOIN LATERAL (
+                    SELECT s.due_at
+                    FROM tasker_steps s
+                    WHERE s.queue = r.queue AND s.template_id = r.template_id AND s.due_at > v_now
+                      AND s.state <> 'in_progress'
+                    ORDER BY s.due_at
+                    LIMIT 1) d
+            ) n;
+            IF p_thorough THEN
+                SELECT least(v_next, min(d.due_at)) INTO v_next
+                FROM unnest(p_queues, p_templates) AS r (queue, template_id)
+                CROSS JOIN LATERAL (
+                    SELECT s.due_at
+                    FROM tasker_steps s
+                    WHERE s.queue = r.queue AND s.template_id = r.template_id AND s.due_at > v_now
+                      AND s.state = 'in_progress'
+                    ORDER BY s.due_at
+                    LIMIT 1) d;
+            END IF;
+        END IF;
+        IF NOT v_answer.left_due THEN
+            v_answer.next_due := v_next;
+        END IF;
+        RETURN NEXT v_answer;
+    END LOOP;
 END $$;
 
 -- Records the ends of attempts, makes children due or hands them over, and takes what is due.
 --
--- The arrays have one element per completion. p_ends: complete, error or pending (handed back).
--- p_delays_ms: when to try again after a failure; null if for good. p_limited: the failure may be
--- tried again, but the worker believes that no attempt is left; the limit may have been raised
--- meanwhile. p_slots is 0 without a budget. p_also_due: look for steps that were due before, too.
+-- The arrays have one element per completion and are sorted by task. p_ends: complete, error or pending
+-- (handed back). p_delays_ms: when to try again after a failure; null if for good. p_limited: the
+-- failure may be tried again, but the worker believes that no attempt is left; the limit may have been
+-- raised meanwhile. p_slots is 0 without a budget. p_also_due: look for steps that were due before, too.
+-- p_known: the worker has the contexts of these tasks, and of course the results that it hands in, so a
+-- child all of whose parents ended here is answered without its inputs.
 CREATE FUNCTION tasker_complete(
     p_now timestamptz, p_worker uuid, p_tasks uuid[], p_positions int[], p_attempts int[], p_ends text[],
     p_delays_ms bigint[], p_limited boolean[], p_kinds text[], p_failures text[], p_results text[],
     p_lease_ms bigint, p_slots int, p_queues text[], p_templates bigint[], p_also_due boolean,
-    p_due_after timestamptz, p_leased_after timestamptz)
+    p_due_after timestamptz, p_leased_after timestamptz, p_known boolean)
 RETURNS SETOF tasker_answer
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
@@ -601,119 +618,172 @@ SET enable_seqscan = off
 SET jit = off
 AS $$
 DECLARE
-    v_now timestamptz;
+    v_now timestamptz := coalesce(p_now, clock_timestamp());
     v_lease interval := make_interval(secs => p_lease_ms / 1000.0);
-    v_moves tasker_move[];
-    v_recorded int[];
-    v_done_tasks uuid[];
-    v_done_positions int[];
-    v_done_templates bigint[];
-    v_children tasker_move[];
-    v_tasks uuid[] := '{}';
-    v_positions int[] := '{}';
-    v_left_due boolean := false;
-    v_made_due boolean;
+    v_task tasker_tasks;
+    v_step record;
+    v_child record;
+    v_done int[] := '{}';
+    v_touched boolean := false;
+    v_recorded int[] := '{}';
     v_slots int := p_slots;
-    v_found record;
+    v_left_due boolean := false;
+    v_read_tasks uuid[] := '{}';
+    v_read_positions int[] := '{}';
+    v_limited text[] := ARRAY(SELECT queue FROM tasker_queues);
+    v_answer tasker_answer;
+    c record;
+    e record;
 BEGIN
-    PERFORM 1 FROM tasker_tasks WHERE task_id = ANY (p_tasks) ORDER BY task_id FOR NO KEY UPDATE;
-    v_now := coalesce(p_now, clock_timestamp());
-
-    -- Only the attempt that holds the lease: everybody else changes nothing.
-    WITH ended AS (
-        UPDATE tasker_steps s
-        SET state = c.state, worker = NULL, finished_at = v_now, failure = c.kind, result = c.result::json,
-            attempts = s.attempts - (c.state = 'pending')::int,
-            due_at = CASE
-                WHEN c.state = 'pending' OR (c.limited AND s.attempts < s.attempt_limit) THEN v_now
-                ELSE v_now + make_interval(secs => c.delay_ms / 1000.0)
-            END
+    FOR c IN
+        SELECT *
         FROM unnest(p_tasks, p_positions, p_attempts, p_ends, p_delays_ms, p_limited, p_kinds, p_failures,
                     p_results) WITH ORDINALITY AS c (task_id, position, attempt, state, delay_ms, limited,
                                                      kind, failure, result, ordinal)
-        WHERE s.task_id = c.task_id AND s.position = c.position AND s.attempts = c.attempt
-          AND s.worker = p_worker AND s.state = 'in_progress'
-        RETURNING c.ordinal::int AS ordinal, c.attempt, c.failure, s.task_id, s.position, s.template_id,
-                  s.state, s.due_at, s.started_at
-    )
-    SELECT array_agg(ROW(task_id, position, 'in_progress', state, attempt, p_worker,
-                         CASE state WHEN 'pending' THEN 'handed_back' END,
-                         CASE WHEN state <> 'pending' THEN
-                             greatest(0, round(extract(epoch FROM v_now - started_at) * 1000000))::bigint END,
-                         failure::json, CASE state WHEN 'error' THEN due_at END,
-                         -(due_at IS NULL)::int, (state = 'complete')::int,
-                         (state = 'error' AND due_at IS NULL)::int)::tasker_move ORDER BY ordinal),
-           array_agg(ordinal ORDER BY ordinal),
-           array_agg(task_id ORDER BY ordinal) FILTER (WHERE state = 'complete'),
-           array_agg(position ORDER BY ordinal) FILTER (WHERE state = 'complete'),
-           array_agg(template_id ORDER BY ordinal) FILTER (WHERE state = 'complete'),
-           bool_or(state = 'pending')
-    INTO v_moves, v_recorded, v_done_tasks, v_done_positions, v_done_templates, v_left_due
-    FROM ended;
+        UNION ALL
+        SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    LOOP
+        IF c.task_id IS DISTINCT FROM v_task.task_id THEN
+            IF v_done <> '{}' THEN
+                FOR e IN
+                    SELECT g.child, count(*)::int AS parents, s.parents AS all_parents,
+                           v_slots > 0
+                           AND EXISTS (SELECT FROM unnest(p_queues, p_templates) AS r (queue, template_id)
+                                       WHERE r.queue = s.queue AND r.template_id = g.template_id)
+                           AND s.queue <> ALL (v_limited) AS mine
+                    FROM tasker_template_edges g
+                    JOIN tasker_template_steps s ON s.template_id = g.template_id AND s.position = g.child
+                    WHERE g.template_id = v_task.template_id AND g.parent = ANY (v_done)
+                    GROUP BY g.template_id, g.child, s.parents, s.queue
+                    ORDER BY g.child
+                LOOP
+                    IF e.mine AND v_slots > 0 THEN
+                        -- A step that becomes ready is claimed by the worker that made it so: one update
+                        -- instead of two, and no detour through the index of due steps.
+                        UPDATE tasker_steps
+                        SET due_at = CASE WHEN unfinished_parents = e.parents AND state = 'pending'
+                                          THEN v_now + v_lease ELSE due_at END,
+                            attempts = attempts + (unfinished_parents = e.parents AND state = 'pending')::int,
+                            worker = CASE WHEN unfinished_parents = e.parents AND state = 'pending'
+                                          THEN p_worker ELSE worker END,
+                            started_at = CASE WHEN unfinished_parents = e.parents AND state = 'pending'
+                                              THEN v_now ELSE started_at END,
+                            state = CASE WHEN unfinished_parents = e.parents AND state = 'pending'
+                                         THEN 'in_progress' ELSE state END,
+                            unfinished_parents = unfinished_parents - e.parents
+                        WHERE task_id = v_task.task_id AND position = e.child
+                        RETURNING state, unfinished_parents, attempts, attempt_limit INTO v_child;
+                    ELSE
+                        UPDATE tasker_steps
+                        SET due_at = CASE WHEN unfinished_parents = e.parents AND state = 'pending'
+                                          THEN v_now ELSE due_at END,
+                            unfinished_parents = unfinished_parents - e.parents
+                        WHERE task_id = v_task.task_id AND position = e.child
+                        RETURNING state, unfinished_parents, attempts, attempt_limit INTO v_child;
+                    END IF;
+                    CONTINUE WHEN v_child.unfinished_parents > 0;
+                    IF v_child.state = 'in_progress' THEN
+                        v_slots := v_slots - 1;
+                        v_task.open_steps := v_task.open_steps + 1;
+                        v_task.transitions := v_task.transitions + 1;
+                        INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at,
+                                                        attempt, worker)
+                        VALUES (v_task.task_id, v_task.transitions, e.child, 'pending', 'in_progress', v_now,
+                                v_child.attempts, p_worker);
+                        IF p_known AND e.parents = e.all_parents THEN
+                            RETURN NEXT ROW('claimed', v_task.task_id, e.child, v_child.attempts,
+                                            v_child.attempt_limit, v_task.template_id, NULL, NULL, NULL, NULL,
+                                            NULL, NULL, NULL)::tasker_answer;
+                        ELSE
+                            v_read_tasks := v_read_tasks || v_task.task_id;
+                            v_read_positions := v_read_positions || e.child;
+                        END IF;
+                    ELSIF v_child.state = 'pending' THEN
+                        v_task.open_steps := v_task.open_steps + 1;
+                        v_left_due := true;
+                    END IF;
+                END LOOP;
+                v_done := '{}';
+            END IF;
+            IF v_touched THEN
+                IF v_task.open_steps = 0 THEN
+                    RETURN QUERY SELECT * FROM tasker_close(v_task, v_now);
+                ELSE
+                    UPDATE tasker_tasks
+                    SET done_steps = v_task.done_steps, open_steps = v_task.open_steps,
+                        failed_steps = v_task.failed_steps, transitions = v_task.transitions
+                    WHERE task_id = v_task.task_id;
+                END IF;
+            END IF;
+            EXIT WHEN c.task_id IS NULL;
+            v_touched := false;
+            SELECT * INTO v_task FROM tasker_tasks WHERE task_id = c.task_id FOR NO KEY UPDATE;
+            v_now := coalesce(p_now, clock_timestamp());
+        END IF;
+        -- Only the attempt that holds the lease: everybody else changes nothing.
+        UPDATE tasker_steps
+        SET state = c.state, worker = NULL, finished_at = v_now, failure = c.kind, result = c.result::json,
+            attempts = attempts - (c.state = 'pending')::int,
+            due_at = CASE
+                WHEN c.state = 'pending' OR (c.limited AND attempts < attempt_limit) THEN v_now
+                ELSE v_now + make_interval(secs => c.delay_ms / 1000.0)
+            END
+        WHERE task_id = c.task_id AND position = c.position AND attempts = c.attempt AND worker = p_worker
+        RETURNING due_at, started_at, queue INTO v_step;
+        CONTINUE WHEN NOT FOUND;
+        v_touched := true;
+        -- There is room on a limited queue now.
+        v_left_due := v_left_due OR v_step.queue = ANY (v_limited);
+        v_recorded := v_recorded || c.ordinal::int;
+        v_task.transitions := v_task.transitions + 1;
+        IF c.state = 'complete' THEN
+            INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
+                                            worker, duration)
+            VALUES (c.task_id, v_task.transitions, c.position, 'in_progress', 'complete', v_now, c.attempt,
+                    p_worker, greatest(0, round(extract(epoch FROM v_now - v_step.started_at) * 1000000)));
+            v_task.open_steps := v_task.open_steps - 1;
+            v_task.done_steps := v_task.done_steps + 1;
+            v_done := v_done || c.position;
+        ELSIF c.state = 'error' THEN
+            INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
+                                            worker, duration, failure, retry_at)
+            VALUES (c.task_id, v_task.transitions, c.position, 'in_progress', 'error', v_now, c.attempt,
+                    p_worker, greatest(0, round(extract(epoch FROM v_now - v_step.started_at) * 1000000)),
+                    c.failure::json, v_step.due_at);
+            IF v_step.due_at IS NULL THEN
+                v_task.open_steps := v_task.open_steps - 1;
+                v_task.failed_steps := v_task.failed_steps + 1;
+            END IF;
+        ELSE
+            INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
+                                            worker, reason)
+            VALUES (c.task_id, v_task.transitions, c.position, 'in_progress', 'pending', v_now, c.attempt,
+                    p_worker, 'handed_back');
+            v_left_due := true;
+        END IF;
+    END LOOP;
 
-    IF v_done_tasks IS NOT NULL THEN
-        WITH finished AS (
-            SELECT d.task_id, e.child, count(*)::int AS parents
-            FROM unnest(v_done_tasks, v_done_positions, v_done_templates) AS d (task_id, position, template_id)
-            JOIN tasker_template_edges e ON e.template_id = d.template_id AND e.parent = d.position
-            GROUP BY d.task_id, e.child
-        ), counted AS (
-            SELECT f.*, c.state = 'pending' AND c.unfinished_parents = f.parents AS ready,
-                   p_slots > 0 AND c.state = 'pending' AND c.unfinished_parents = f.parents
-                   AND EXISTS (SELECT FROM unnest(p_queues, p_templates) AS r (queue, template_id)
-                               WHERE r.queue = c.queue AND r.template_id = c.template_id)
-                   AND NOT EXISTS (SELECT FROM tasker_queues q WHERE q.queue = c.queue) AS mine
-            FROM finished f
-            JOIN tasker_steps c ON c.task_id = f.task_id AND c.position = f.child
-        ), shared_out AS (
-            SELECT *, mine AND count(*) FILTER (WHERE mine) OVER (ORDER BY task_id, child) <= p_slots AS taken
-            FROM counted
-        ), children AS (
-            UPDATE tasker_steps c
-            SET unfinished_parents = c.unfinished_parents - o.parents,
-                due_at = CASE WHEN o.taken THEN v_now + v_lease WHEN o.ready THEN v_now ELSE c.due_at END,
-                state = CASE WHEN o.taken THEN 'in_progress' ELSE c.state END,
-                attempts = c.attempts + o.taken::int,
-                worker = CASE WHEN o.taken THEN p_worker ELSE c.worker END,
-                started_at = CASE WHEN o.taken THEN v_now ELSE c.started_at END
-            FROM shared_out o
-            WHERE c.task_id = o.task_id AND c.position = o.child
-            RETURNING c.task_id, c.position, c.attempts, o.taken, o.ready
-        )
-        SELECT array_agg(ROW(task_id, position, 'pending', CASE WHEN taken THEN 'in_progress' ELSE 'pending' END,
-                             attempts, p_worker, NULL, NULL, NULL, NULL, 1, 0, 0)::tasker_move
-                         ORDER BY task_id, position),
-               array_agg(task_id ORDER BY task_id, position) FILTER (WHERE taken),
-               array_agg(position ORDER BY task_id, position) FILTER (WHERE taken),
-               bool_or(NOT taken)
-        INTO v_children, v_tasks, v_positions, v_made_due
-        FROM children
-        WHERE ready;
-        v_moves := v_moves || v_children;
-        v_left_due := v_left_due OR coalesce(v_made_due, false);
-        v_slots := p_slots - coalesce(cardinality(v_tasks), 0);
+    IF v_read_tasks <> '{}' THEN
+        RETURN QUERY SELECT * FROM tasker_inputs(v_read_tasks, v_read_positions,
+                                                 array_fill(true, ARRAY[cardinality(v_read_tasks)]));
     END IF;
-
     IF p_also_due AND v_slots > 0 THEN
-        v_found := tasker_take_due(v_now, p_worker, v_lease, v_slots, p_queues, p_templates, p_due_after,
-                                   p_leased_after);
-        v_moves := v_moves || v_found.moves;
-        v_tasks := v_tasks || v_found.tasks;
-        v_positions := v_positions || v_found.positions;
-        v_left_due := v_found.left_due;
+        FOR v_answer IN
+            SELECT * FROM tasker_take_due(p_now, p_worker, v_lease, v_slots, p_queues, p_templates,
+                                          p_due_after, p_leased_after)
+        LOOP
+            IF v_answer.kind = 'summary' THEN
+                v_left_due := v_answer.left_due OR v_limited <> '{}';
+            ELSE
+                RETURN NEXT v_answer;
+            END IF;
+        END LOOP;
     ELSIF p_also_due THEN
         -- Without a slot nobody looks, so nobody knows: whoever asked must ask again.
         v_left_due := true;
     END IF;
-
-    IF v_moves IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM tasker_apply(v_moves, v_now);
-    END IF;
-    IF v_tasks IS NOT NULL THEN
-        RETURN QUERY SELECT * FROM tasker_inputs(v_tasks, v_positions);
-    END IF;
     RETURN NEXT ROW('summary', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, v_recorded, v_now, NULL,
-                    coalesce(v_left_due, false))::tasker_answer;
+                    v_left_due)::tasker_answer;
 END $$;
 
 -- Extends leases; gives the places, from 1, of those that hold.
@@ -738,7 +808,7 @@ BEGIN
         FROM unnest(p_tasks, p_positions, p_attempts) WITH ORDINALITY
             AS l (task_id, position, attempt, ordinal)
         WHERE s.task_id = l.task_id AND s.position = l.position AND s.attempts = l.attempt
-          AND s.worker = p_worker AND s.state = 'in_progress'
+          AND s.worker = p_worker
         RETURNING l.ordinal::int AS ordinal
     )
     SELECT array_agg(ordinal) INTO v_held FROM held;
@@ -762,10 +832,10 @@ BEGIN
     IF FOUND THEN
         RETURN v_id;
     END IF;
-    INSERT INTO tasker_templates (content_hash, namespace, name, version, version_order, deadline_ms,
-                                  definition, created_at)
-    VALUES (p_hash, p_namespace, p_name, p_version, p_version_order, p_deadline_ms, p_definition,
-            coalesce(p_now, clock_timestamp()))
+    INSERT INTO tasker_templates (content_hash, namespace, name, version, version_order, deadline_ms, steps,
+                                  roots, definition, created_at)
+    VALUES (p_hash, p_namespace, p_name, p_version, p_version_order, p_deadline_ms, cardinality(p_steps),
+            cardinality(array_positions(p_parents, 0)), p_definition, coalesce(p_now, clock_timestamp()))
     ON CONFLICT (content_hash) DO NOTHING
     RETURNING template_id INTO v_id;
     IF NOT FOUND THEN
@@ -773,9 +843,11 @@ BEGIN
         SELECT template_id INTO v_id FROM tasker_templates WHERE content_hash = p_hash;
         RETURN v_id;
     END IF;
-    INSERT INTO tasker_template_steps (template_id, position, name, queue, attempt_limit, parents, skippable,
-                                       level)
-    SELECT v_id, s.ordinal - 1, s.name, s.queue, s.attempt_limit, s.parents, s.skippable, s.level
+    INSERT INTO tasker_template_steps (template_id, position, name, queue, attempt_limit, parents, root,
+                                       skippable, level)
+    SELECT v_id, s.ordinal - 1, s.name, s.queue, s.attempt_limit, s.parents,
+           CASE WHEN s.parents = 0 THEN count(*) FILTER (WHERE s.parents = 0) OVER (ORDER BY s.ordinal) END,
+           s.skippable, s.level
     FROM unnest(p_steps, p_queues, p_attempt_limits, p_parents, p_skippable, p_levels) WITH ORDINALITY
         AS s (name, queue, attempt_limit, parents, skippable, level, ordinal);
     INSERT INTO tasker_template_edges (template_id, parent, child, ordinal)

@@ -22,7 +22,7 @@ const CONNECTIONS: usize = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Parameters of the URL that are not the driver's.
-const OWN_PARAMETERS: &str = "`schema`, `listen`, `connections`, `sslmode`, `sslrootcert`";
+const OWN_PARAMETERS: &str = "`schema`, `pooler`, `listen`, `connections`, `sslmode`, `sslrootcert`";
 
 /// Where a database is, and how to use it.
 #[derive(Clone)]
@@ -34,6 +34,9 @@ pub(super) struct Address {
     /// gives every transaction another session. Polling goes on in any case.
     pub(super) listen: bool,
     pub(super) connections: usize,
+    /// Whether a pooler in transaction mode stands in between: no statement is prepared, and
+    /// nobody listens.
+    pub(super) pooler: bool,
     verify: bool,
     root_certificates: Option<PathBuf>,
 }
@@ -46,6 +49,7 @@ impl Address {
             schema: "public".to_owned(),
             listen: true,
             connections: CONNECTIONS,
+            pooler: false,
             verify: false,
             root_certificates: None,
         };
@@ -58,6 +62,7 @@ impl Address {
             match key {
                 "schema" => address.schema = checked_schema(&value)?,
                 "listen" => address.listen = on_or_off(key, &value)?,
+                "pooler" => address.pooler = on_or_off(key, &value)?,
                 "connections" => address.connections = at_least_two(key, &value)?,
                 "sslrootcert" => address.root_certificates = Some(value.as_ref().into()),
                 "sslmode" => ssl_mode = Some(value.into_owned()),
@@ -77,6 +82,7 @@ impl Address {
             ))
         })?;
         address.set_ssl_mode(ssl_mode.as_deref())?;
+        address.listen &= !address.pooler;
         let config = &mut address.config;
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);

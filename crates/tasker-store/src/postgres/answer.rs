@@ -1,9 +1,10 @@
 //! What the functions in the database answer, turned into what a verb gives.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tasker_model::id::StepKey;
+use tasker_model::id::{Position, StepKey, TaskId};
 use tasker_model::json::Json;
 use tasker_model::task::TaskState;
 
@@ -33,16 +34,14 @@ pub(super) enum Part {
     /// A step was claimed; its inputs follow from the row, or from the request that created it.
     Claimed(Box<Claimed>),
     /// A task reached a final state.
-    Finished(tasker_model::id::TaskId, TaskState),
+    Finished(TaskId, TaskState),
     /// A task was not created: its place in the call, whether it counts as a duplicate, and which
     /// task is meant.
     Known {
         place: usize,
         duplicate: bool,
-        task: tasker_model::id::TaskId,
+        task: TaskId,
     },
-    /// A task was created whose roots are left for others.
-    Left,
     /// The last row.
     Summary(Summary),
 }
@@ -52,11 +51,9 @@ pub(super) struct Claimed {
     pub(super) lease: Lease,
     pub(super) attempt_limit: u32,
     pub(super) template: TemplateId,
-    /// `None` for a root that was created in the same call: the caller has its context.
+    /// `None` where the caller has context and results.
     pub(super) context: Option<Json>,
     pub(super) results: Vec<Option<Json>>,
-    /// With a create: the place of its task in the call, from 0.
-    pub(super) place: Option<usize>,
 }
 
 /// What concerns the whole call.
@@ -79,7 +76,6 @@ impl Part {
                 duplicate: row.get::<&str>(WORD)? == "duplicate",
                 task: row.task_id(TASK_ID)?,
             },
-            "left" => Part::Left,
             "summary" => Part::Summary(Summary {
                 at: row.time(AT)?,
                 recorded: places(row)?,
@@ -109,7 +105,6 @@ fn claimed(row: &Row) -> Result<Claimed, StoreError> {
             .into_iter()
             .map(|result| result.map(Json::from_stored))
             .collect(),
-        place: first_place(row)?,
     })
 }
 
@@ -127,23 +122,35 @@ fn first_place(row: &Row) -> Result<Option<usize>, StoreError> {
     Ok(places(row)?.first().copied())
 }
 
+/// What the caller of a verb knows without reading it back.
+#[derive(Default)]
+pub(super) struct KnownInputs<'a> {
+    pub(super) contexts: HashMap<TaskId, &'a Json>,
+    pub(super) results: HashMap<StepKey, &'a Json>,
+}
+
 impl Inner {
-    /// A claimed step with all that its handler needs. `context` is that of the request, where the
-    /// answer leaves it out.
+    /// A claimed step with all that its handler needs.
     pub(super) async fn hand_out(
         &self,
         claimed: Claimed,
-        context: Option<&Json>,
+        known: &KnownInputs<'_>,
     ) -> Result<ClaimedStep, StoreError> {
         let template = self.template(claimed.template).await?;
+        let task = claimed.lease.step.task_id;
         let named = template.dag().parents(claimed.lease.step.position);
-        let mut results = claimed.results.into_iter();
-        // Roots have no parents; those of a root by bypass have no results.
-        let parents: Arc<[_]> = named
-            .iter()
-            .map(|parent| (*parent, results.next().flatten()))
-            .collect();
-        let context = claimed.context.or_else(|| context.cloned());
+        let parents: Arc<[_]> = if claimed.context.is_some() {
+            let mut results = claimed.results.into_iter();
+            let read = |parent: &Position| (*parent, results.next().flatten());
+            named.iter().map(read).collect()
+        } else {
+            let known = |parent: &Position| {
+                let result = known.results.get(&StepKey::new(task, *parent));
+                (*parent, result.map(|result| (*result).clone()))
+            };
+            named.iter().map(known).collect()
+        };
+        let context = claimed.context.or_else(|| known.contexts.get(&task).map(|c| (*c).clone()));
         let missing = || StoreError::BadRow("a claimed step without a context".to_owned());
         Ok(ClaimedStep {
             lease: claimed.lease,
@@ -155,17 +162,21 @@ impl Inner {
     }
 
     /// Takes in the rows of a claim or a complete.
-    pub(super) async fn progress(&self, rows: &[Row]) -> Result<(Progress, Summary), StoreError> {
+    pub(super) async fn progress(
+        &self,
+        rows: &[Row],
+        known: &KnownInputs<'_>,
+    ) -> Result<(Progress, Summary), StoreError> {
         let mut progress = Progress::default();
         let mut found = None;
         for row in rows {
             match Part::of(row)? {
                 Part::Claimed(claimed) => {
-                    progress.claimed.push(self.hand_out(*claimed, None).await?);
+                    progress.claimed.push(self.hand_out(*claimed, known).await?);
                 }
                 Part::Finished(task, state) => progress.finished.push((task, state)),
                 Part::Summary(summary) => found = Some(summary),
-                Part::Known { .. } | Part::Left => {}
+                Part::Known { .. } => {}
             }
         }
         let summary = found.ok_or_else(no_summary)?;

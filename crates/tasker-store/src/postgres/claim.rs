@@ -5,6 +5,7 @@ use std::time::Instant;
 use tokio_postgres::types::Type;
 
 use super::Inner;
+use super::answer::KnownInputs;
 use super::budget::Budget;
 use crate::error::StoreError;
 use crate::store::{ClaimBudget, Progress};
@@ -33,7 +34,7 @@ impl Inner {
             )
             .await?;
         let took = started.elapsed();
-        let (mut progress, summary) = self.progress(&rows).await?;
+        let (mut progress, summary) = self.progress(&rows, &KnownInputs::default()).await?;
         self.saw_time(summary.at);
         if progress.claimed.len() < budget.slots {
             progress.next_due = summary.next_due;

@@ -10,6 +10,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::Inner;
+use super::answer::KnownInputs;
 use super::budget::Budget;
 use super::row::{int, milliseconds};
 use crate::error::StoreError;
@@ -57,11 +58,13 @@ impl Inner {
     ) -> Result<(Vec<Recorded>, Progress), StoreError> {
         // An attempt ends once, also within one call.
         let mut named = HashSet::with_capacity(completions.len());
-        let once: Vec<(usize, &Completion)> = completions
+        let mut once: Vec<(usize, &Completion)> = completions
             .iter()
             .enumerate()
             .filter(|(_, completion)| named.insert(completion.lease))
             .collect();
+        // By task, and in the order in which everybody locks tasks.
+        once.sort_by_key(|(_, completion)| completion.lease.step.task_id);
         let ends: Vec<End<'_>> = once.iter().map(|(_, c)| End::of(&c.settlement)).collect();
         let leases = || once.iter().map(|(_, completion)| completion.lease);
         let tasks: Vec<Uuid> = leases().map(|l| *l.step.task_id.as_uuid()).collect();
@@ -84,6 +87,17 @@ impl Inner {
             .as_ref()
             .map(|budget| self.looks.peek(budget, self.given_time().is_some()))
             .unwrap_or_default();
+        // A child that is handed over was made ready by steps whose task and results are at hand.
+        let known = completions.iter().all(|c| c.context.is_some());
+        let mut inputs = KnownInputs::default();
+        for Completion { lease, settlement, context } in &completions {
+            if let Some(context) = context {
+                inputs.contexts.insert(lease.step.task_id, context);
+            }
+            if let Settlement::Complete { result } = settlement {
+                inputs.results.insert(lease.step, result);
+            }
+        }
         let also_due = budget.as_ref().is_some_and(|budget| budget.also_due);
         let columns = Budget::of(budget.as_ref());
         let (now, worker) = (self.given_time(), *worker.as_uuid());
@@ -110,10 +124,11 @@ impl Inner {
                     (&also_due, Type::BOOL),
                     (&look.due_after, Type::TIMESTAMPTZ),
                     (&look.leased_after, Type::TIMESTAMPTZ),
+                    (&known, Type::BOOL),
                 ],
             )
             .await?;
-        let (progress, summary) = self.progress(&rows).await?;
+        let (progress, summary) = self.progress(&rows, &inputs).await?;
         self.saw_time(summary.at);
         if progress.left_due {
             self.bell.pull();

@@ -1,19 +1,24 @@
 //! Connections, and what is said of their failures.
 //!
-//! Every call is one unnamed statement on any connection of the pool: nothing is prepared and no
-//! setting is changed, so a pooler may give each call another session. The connections live on a
-//! thread of the store's own, where no handler can hold them up.
+//! Every call is one statement on any connection of the pool, and no setting is changed, so a pooler
+//! may give each call another session; behind one nothing is prepared either. The connections live
+//! on a thread of the store's own, where no handler can hold them up, or on the engine's.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use deadpool::managed::QueueMode;
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime as PoolRuntime,
     Transaction,
 };
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::error::{Error as DriverError, SqlState};
+use tokio_postgres::types::{ToSql, Type};
 
 use super::address::Address;
 use super::row::{Parameter, Row};
@@ -28,8 +33,12 @@ const TRIES: u32 = 5;
 pub(super) struct Connections {
     pub(super) address: Address,
     pool: Pool,
-    statements: AtomicU64,
-    /// `None` only while being dropped.
+    statements: Arc<AtomicU64>,
+    /// Whether statements are prepared and kept by their connections, which saves the server to
+    /// read them anew. Off behind a pooler; off for good once one has shown itself.
+    prepares: Arc<AtomicBool>,
+    /// A thread of the store's own; `None` where the caller drives the connections, and while
+    /// being dropped.
     runtime: Option<Runtime>,
 }
 
@@ -44,45 +53,53 @@ impl Drop for Connections {
 
 impl Connections {
     pub(super) fn new(address: Address) -> Result<Connections, StoreError> {
+        let prepares = Arc::new(AtomicBool::new(!address.pooler));
+        Connections::with(address, Arc::default(), prepares)
+    }
+
+    /// Connections to the same server that live on the caller's thread.
+    pub(super) fn local(&self) -> Result<Connections, StoreError> {
+        Ok(Connections {
+            address: self.address.clone(),
+            pool: pool(&self.address)?,
+            statements: self.statements.clone(),
+            prepares: self.prepares.clone(),
+            runtime: None,
+        })
+    }
+
+    fn with(
+        address: Address,
+        statements: Arc<AtomicU64>,
+        prepares: Arc<AtomicBool>,
+    ) -> Result<Connections, StoreError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("tasker-postgres")
             .enable_all()
             .build()
             .map_err(StoreError::NoThread)?;
-        let settings = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
-        };
-        let manager = Manager::from_config(address.config.clone(), address.tls()?, settings);
-        let pool = Pool::builder(manager)
-            .max_size(address.connections)
-            .runtime(PoolRuntime::Tokio1)
-            .wait_timeout(Some(CALL_TIMEOUT))
-            .create_timeout(Some(CALL_TIMEOUT))
-            .build()
-            .map_err(|error| StoreError::BadUrlPart(error.to_string()))?;
         Ok(Connections {
+            pool: pool(&address)?,
             address,
-            pool,
-            statements: AtomicU64::new(0),
+            statements,
+            prepares,
             runtime: Some(runtime),
         })
     }
 
-    /// Runs a future on the store's own thread. It goes on if the caller goes away.
-    pub(super) fn spawn<T, F>(
-        &self,
-        run: F,
-    ) -> impl Future<Output = Result<T, StoreError>> + Send + use<T, F>
+    /// Runs a future on the store's own thread, where it goes on if the caller goes away; or, for
+    /// a caller that drives the connections itself, right there.
+    pub(super) fn spawn<T, F>(&self, run: F) -> BoxFuture<'static, Result<T, StoreError>>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
-        let task = self.runtime.as_ref().map(|runtime| runtime.spawn(run));
+        let Some(runtime) = &self.runtime else {
+            return run.boxed();
+        };
+        let task = runtime.spawn(run);
         async move {
-            let Some(task) = task else {
-                return Err(StoreError::Closed);
-            };
             match task.await {
                 Ok(answer) => answer,
                 Err(error) if error.is_panic() => {
@@ -94,6 +111,7 @@ impl Connections {
                 Err(_) => Err(StoreError::Closed),
             }
         }
+        .boxed()
     }
 
     /// Statements and round trips so far: every statement is one.
@@ -128,10 +146,13 @@ impl Connections {
         loop {
             let connection = self.connection().await?;
             self.count_statement();
-            let call = connection.query_typed(&text, parameters);
+            let call = self.call(&connection, &text, parameters);
             match tokio::time::timeout(CALL_TIMEOUT, call).await {
                 Ok(Ok(rows)) => return Ok(rows.into_iter().map(Row).collect()),
-                Ok(Err(error)) if was_pushed_aside(&error) && tries < TRIES => tries += 1,
+                Ok(Err(error)) if tries < TRIES && was_pushed_aside(&error) => tries += 1,
+                Ok(Err(error)) if tries < TRIES && self.lost_statement(&connection, &error) => {
+                    tries += 1;
+                }
                 Ok(Err(error)) => return Err(self.error(error)),
                 Err(elapsed) => {
                     // Whatever comes on this connection now is the answer to something else.
@@ -140,6 +161,35 @@ impl Connections {
                 }
             }
         }
+    }
+
+    async fn call(
+        &self,
+        connection: &Object,
+        text: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<tokio_postgres::Row>, DriverError> {
+        if !self.prepares.load(Ordering::Relaxed) {
+            return connection.query_typed(text, parameters).await;
+        }
+        let types: Vec<Type> = parameters.iter().map(|(_, of)| of.clone()).collect();
+        let statement = connection.prepare_typed_cached(text, &types).await?;
+        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
+        connection.query(&statement, &values).await
+    }
+
+    /// Whether a prepared statement is not what it was, and the call may be made again: a pooler
+    /// has given this call another session, or a migration has replaced what it calls.
+    fn lost_statement(&self, connection: &Object, error: &DriverError) -> bool {
+        let pooled = matches!(
+            error.code(),
+            Some(&(SqlState::INVALID_SQL_STATEMENT_NAME | SqlState::DUPLICATE_PSTATEMENT))
+        );
+        if pooled && self.prepares.swap(false, Ordering::Relaxed) {
+            tracing::info!("a pooler shares sessions: statements are no longer prepared");
+        }
+        connection.statement_cache.clear();
+        pooled || error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED)
     }
 
     /// Runs one statement that gives one row or none.
@@ -197,7 +247,8 @@ impl Connections {
                 path: self.address.shown(),
                 source,
             },
-            _ if missing(&code) => StoreError::NotMigrated {
+            // Within a function of Tasker's own it would be a bug.
+            _ if missing(&code) && source.as_db_error().is_none_or(|e| e.where_().is_none()) => StoreError::NotMigrated {
                 server: self.address.shown(),
                 schema: self.address.schema.clone(),
                 found: 0,
@@ -209,6 +260,22 @@ impl Connections {
             },
         }
     }
+}
+
+fn pool(address: &Address) -> Result<Pool, StoreError> {
+    let settings = ManagerConfig {
+        recycling_method: RecyclingMethod::Fast,
+    };
+    let manager = Manager::from_config(address.config.clone(), address.tls()?, settings);
+    Pool::builder(manager)
+        .max_size(address.connections)
+        // The connection used last has its plans and its memory at hand.
+        .queue_mode(QueueMode::Lifo)
+        .runtime(PoolRuntime::Tokio1)
+        .wait_timeout(Some(CALL_TIMEOUT))
+        .create_timeout(Some(CALL_TIMEOUT))
+        .build()
+        .map_err(|error| StoreError::BadUrlPart(error.to_string()))
 }
 
 /// Whether the server undid a transaction for another's sake: the same call may succeed at once.

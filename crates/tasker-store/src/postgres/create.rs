@@ -1,13 +1,14 @@
 //! Creating tasks.
 
-use tasker_model::json::Json;
+use tasker_model::id::Position;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use super::Inner;
-use super::answer::{Part, no_summary};
+use super::answer::{KnownInputs, Part, no_summary};
 use super::budget::Budget;
 use crate::error::StoreError;
+use crate::record::TemplateId;
 use crate::store::{ClaimBudget, Created, NewTask, Progress, scoped_key};
 
 impl Inner {
@@ -37,8 +38,14 @@ impl Inner {
             .iter()
             .map(|t| t.identity.as_ref().and_then(|i| i.since))
             .collect();
-        let priorities: Vec<i32> = tasks.iter().map(|_| 0).collect();
-        let start_at: Vec<Option<jiff::Timestamp>> = tasks.iter().map(|_| None).collect();
+        let priorities: Vec<i32> = requests().map(|r| r.priority).collect();
+        let start_at: Vec<_> = requests().map(|r| r.start_at).collect();
+        let takes = takes(&tasks, &templates, budget.as_ref());
+        let mut left_due = false;
+        for (task, taken) in tasks.iter().zip(&takes) {
+            let roots = task.request.template.dag().roots().count();
+            left_due |= roots > usize::try_from(*taken).unwrap_or(0);
+        }
         let budget = Budget::of(budget.as_ref());
         let now = self.given_time();
         let rows = self
@@ -61,25 +68,23 @@ impl Inner {
                     (&since, Type::TIMESTAMPTZ_ARRAY),
                     (&priorities, Type::INT4_ARRAY),
                     (&start_at, Type::TIMESTAMPTZ_ARRAY),
+                    (&takes, Type::INT4_ARRAY),
                     (&budget.worker, Type::UUID),
                     (&budget.lease_ms, Type::INT8),
-                    (&budget.slots, Type::INT4),
-                    (&budget.queues, Type::TEXT_ARRAY),
-                    (&budget.templates, Type::INT8_ARRAY),
                 ],
             )
             .await?;
         let mut created: Vec<_> = tasks.iter().map(|t| Created::New(t.task_id)).collect();
+        let known = KnownInputs {
+            contexts: tasks.iter().map(|t| (t.task_id, &t.request.context)).collect(),
+            ..KnownInputs::default()
+        };
         let mut progress = Progress::default();
         let mut summary = None;
         for row in &rows {
             match Part::of(row)? {
                 Part::Claimed(claimed) => {
-                    let request = claimed.place.and_then(|place| tasks.get(place));
-                    let context: Option<&Json> = request.map(|task| &task.request.context);
-                    progress
-                        .claimed
-                        .push(self.hand_out(*claimed, context).await?);
+                    progress.claimed.push(self.hand_out(*claimed, &known).await?);
                 }
                 Part::Finished(task, state) => progress.finished.push((task, state)),
                 Part::Known {
@@ -94,14 +99,36 @@ impl Inner {
                         Created::Existing(task)
                     };
                 }
-                Part::Left => progress.left_due = true,
                 Part::Summary(found) => summary = Some(found),
             }
         }
-        self.saw_time(summary.ok_or_else(no_summary)?.at);
+        let summary = summary.ok_or_else(no_summary)?;
+        self.saw_time(summary.at);
+        progress.left_due = left_due || summary.left_due;
         if progress.left_due {
             self.bell.pull();
         }
         Ok((created, progress))
     }
+}
+
+/// How many roots of each task the worker takes at once: the slots go to the first.
+///
+/// A root that is not to start yet, or that a bypassed step may turn into one, is left to a look.
+fn takes(tasks: &[NewTask], templates: &[i64], budget: Option<&ClaimBudget>) -> Vec<i32> {
+    let mut slots = budget.map_or(0, |budget| budget.slots);
+    let take = |(task, id): (&NewTask, &i64)| {
+        let template = &task.request.template;
+        let request = &task.request.request;
+        if !request.bypass_steps.is_empty() || request.start_at.is_some() {
+            return 0;
+        }
+        let may_run = |step: &Position| {
+            budget.is_some_and(|budget| budget.runs(TemplateId(*id), &template.queue(*step)))
+        };
+        let roots = template.dag().roots().take(slots).take_while(may_run).count();
+        slots -= roots;
+        i32::try_from(roots).expect("invariant: at most STEPS_MAX steps")
+    };
+    tasks.iter().zip(templates).map(take).collect()
 }

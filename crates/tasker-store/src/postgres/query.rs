@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use tasker_model::id::{TaskId, WorkerId};
+use tasker_model::name::Queue;
 use tasker_model::step::StepState;
 use tasker_model::task::TaskState;
 use tasker_model::transition::{Change, Transition};
@@ -12,7 +13,7 @@ use super::Inner;
 use super::row::Row;
 use crate::error::StoreError;
 use crate::record::{
-    StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
+    QueueRecord, StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
 };
 use crate::store::{Page, TaskFilter};
 
@@ -122,9 +123,47 @@ impl Inner {
                 handlers: row.json(3)?,
                 started_at: row.time(4)?,
                 seen_at: row.time(5)?,
+                attempts: row.number(6)?,
             })
         };
         rows.iter().map(worker).collect()
+    }
+
+    pub(super) async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
+        let sql = include_str!("../../sql/postgres/query.queues.sql");
+        let now = self.given_time();
+        let rows = self.connections.rows(sql, &[(&now, Type::TIMESTAMPTZ)]).await?;
+        let queue = |row: &Row| {
+            Ok(QueueRecord {
+                queue: row.word(0)?,
+                concurrency_limit: row.number_or_none(1)?,
+                running: row.number(2)?,
+                due: row.number(3)?,
+            })
+        };
+        rows.iter().map(queue).collect()
+    }
+
+    pub(super) async fn set_queue_limit(
+        &self,
+        queue: Queue,
+        limit: Option<u32>,
+    ) -> Result<(), StoreError> {
+        let name = (&queue.as_str() as _, Type::TEXT);
+        match limit {
+            Some(limit) => {
+                let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+                let sql = include_str!("../../sql/postgres/queue.set_limit.sql");
+                self.connections.rows(sql, &[name, (&limit, Type::INT4)]).await?;
+            }
+            None => {
+                let sql = include_str!("../../sql/postgres/queue.clear_limit.sql");
+                self.connections.rows(sql, &[name]).await?;
+            }
+        }
+        // There may be room now, for others, too.
+        self.bell.pull();
+        Ok(())
     }
 
     pub(super) async fn register_worker(&self, worker: WorkerRecord) -> Result<(), StoreError> {
@@ -169,6 +208,8 @@ fn task(row: &Row) -> Result<TaskRecord, StoreError> {
         deadline_at: row.time_or_none(19)?,
         transitions: row.number(20)?,
         template: TemplateId(row.get(21)?),
+        priority: row.get(22)?,
+        start_at: row.time_or_none(23)?,
     })
 }
 

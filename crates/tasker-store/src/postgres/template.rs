@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use tasker_model::name::Queue;
 use tasker_model::template::{ContentHash, TaskTemplate};
 use tokio_postgres::types::Type;
 
@@ -92,8 +91,7 @@ impl Inner {
         let deadline_ms = source.deadline_ms.map(milliseconds);
         let definition = serde_json::to_string(source).expect("invariant: plain data");
         let steps: Vec<&str> = source.steps.iter().map(|step| step.name.as_str()).collect();
-        let queue = Queue::from(&source.namespace);
-        let queues: Vec<&str> = source.steps.iter().map(|_| queue.as_str()).collect();
+        let queues: Vec<String> = positions().map(|step| template.queue(step).into()).collect();
         let limits: Vec<i64> = source
             .steps
             .iter()

@@ -1,6 +1,7 @@
 //! Taking steps that are due.
 
 use tasker_model::id::{Position, WorkerId};
+use tasker_model::name::Queue;
 use tasker_model::lease::{DueStep, OnClaim, on_claim};
 use tasker_model::outcome::Failure;
 use tasker_model::step::{StepEvent, StepState};
@@ -15,7 +16,7 @@ use crate::store::{ClaimBudget, Progress};
 
 pub(super) fn claim(tx: &mut Tx<'_>, budget: &ClaimBudget) -> Result<Progress, StoreError> {
     let mut finished = fail_past_deadline(tx)?;
-    let mut batch = Batch::new(Some(budget));
+    let mut batch = Batch::new(tx, Some(budget))?;
     claim_due(tx, &mut batch)?;
     let exhausted = batch.slots_left == 0;
     let mut progress = batch.finish(tx)?;
@@ -27,8 +28,15 @@ pub(super) fn claim(tx: &mut Tx<'_>, budget: &ClaimBudget) -> Result<Progress, S
     Ok(progress)
 }
 
+/// Steps without a priority and those with one have each their index.
+const DUE: [&str; 2] = [
+    include_str!("../../sql/sqlite/claim.due.sql"),
+    include_str!("../../sql/sqlite/claim.prioritised.sql"),
+];
+
 /// A row of the index of due steps.
 struct Due {
+    queue: Queue,
     row: i64,
     task_row: i64,
     position: Position,
@@ -62,8 +70,7 @@ fn due(tx: &Tx<'_>, batch: &Batch, wanted: usize) -> Result<Vec<Due>, StoreError
     };
     let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
     let mut found = Vec::new();
-    for runnable in budget.runnable.iter() {
-        let sql = include_str!("../../sql/sqlite/claim.due.sql");
+    for (runnable, sql) in budget.runnable.iter().flat_map(|r| DUE.map(|sql| (r, sql))) {
         let key = (
             runnable.queue.as_str(),
             runnable.template.0,
@@ -79,6 +86,7 @@ fn due(tx: &Tx<'_>, batch: &Batch, wanted: usize) -> Result<Vec<Due>, StoreError
             };
             let (position, since, worker) = (row.get(2)?, row.get(7)?, worker_id(row, 8)?);
             Ok(Due {
+                queue: runnable.queue.clone(),
                 row: row.get(0)?,
                 task_row: row.get(1)?,
                 position,
@@ -88,13 +96,26 @@ fn due(tx: &Tx<'_>, batch: &Batch, wanted: usize) -> Result<Vec<Due>, StoreError
             })
         })?);
     }
-    if budget.runnable.len() > 1 {
-        found.sort_by_key(|due| (due.since, due.row));
-        // A definition may be named twice.
-        found.dedup_by_key(|due| due.row);
-        found.truncate(wanted);
+    found.sort_by_key(|due| (due.since, due.row));
+    // A definition may be named twice.
+    found.dedup_by_key(|due| due.row);
+    for (queue, limit) in &batch.limits {
+        let mut room = limit.saturating_sub(running(tx, queue)?);
+        found.retain(|due| {
+            let kept = due.queue != *queue || room > 0;
+            room -= u32::from(kept && due.queue == *queue);
+            kept
+        });
     }
+    found.truncate(wanted);
     Ok(found)
+}
+
+/// How many attempts run on a queue.
+fn running(tx: &Tx<'_>, queue: &Queue) -> Result<u32, StoreError> {
+    let sql = include_str!("../../sql/sqlite/claim.running.sql");
+    let count = tx.row(sql, (queue.as_str(), tx.now_us()), |row| row.get(0))?;
+    Ok(count.unwrap_or(0))
 }
 
 fn take(tx: &mut Tx<'_>, batch: &mut Batch, due: &Due) -> Result<(), StoreError> {
@@ -210,7 +231,7 @@ fn next_due(tx: &Tx<'_>, budget: &ClaimBudget) -> Result<Option<jiff::Timestamp>
     let mut next: Option<i64> = tx.row(sql, [], |row| row.get(0))?.flatten();
     for runnable in budget.runnable.iter() {
         let sql = include_str!("../../sql/sqlite/claim.next_due.sql");
-        let key = (runnable.queue.as_str(), runnable.template.0);
+        let key = (runnable.queue.as_str(), runnable.template.0, tx.now_us());
         let due: Option<i64> = tx.row(sql, key, |row| row.get(0))?.flatten();
         next = [next, due].into_iter().flatten().min();
     }

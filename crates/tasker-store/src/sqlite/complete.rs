@@ -21,7 +21,7 @@ pub(super) fn complete(
     completions: &[Completion],
     budget: Option<&ClaimBudget>,
 ) -> Result<(Vec<Recorded>, Progress), StoreError> {
-    let mut batch = Batch::new(budget);
+    let mut batch = Batch::new(tx, budget)?;
     let mut done = BTreeMap::new();
     let recorded = completions
         .iter()
@@ -107,6 +107,9 @@ fn record_end(
             *done.entry((lease.task_row, *child)).or_default() += 1;
         }
     }
+    let queue = batch.work(tx, lease.task_row)?.template.queue(position);
+    // There is room on the queue now.
+    batch.left_due |= batch.is_limited(&queue);
     if let Some(result) = end.result {
         batch
             .results
@@ -195,8 +198,9 @@ pub(super) fn count_down(
     done: DoneParents,
 ) -> Result<(), StoreError> {
     for ((task_row, position), parents) in done {
-        let template_id = batch.work(tx, task_row)?.template_id;
-        let hand_over = batch.may_claim(template_id);
+        let work = batch.work(tx, task_row)?;
+        let (template_id, queue) = (work.template_id, work.template.queue(position));
+        let hand_over = batch.may_claim(template_id, &queue);
         let child = if hand_over {
             let lease_until = batch.lease_until(tx);
             let worker = batch.worker().map(Id::from);

@@ -9,7 +9,10 @@ use crate::error::StoreError;
 
 /// Embedded migrations; the number of the last one applied stands in `tasker_schema`, since
 /// `user_version` belongs to an application that shares the file.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001_initial.sql"),
+    include_str!("../../migrations/sqlite/0002_queues.sql"),
+];
 
 /// Marks a file that Tasker has made: "TSKR".
 const APPLICATION_ID: i64 = 0x5453_4b52;

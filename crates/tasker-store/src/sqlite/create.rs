@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use jiff::Timestamp;
 use rusqlite::Connection;
 use tasker_model::id::Position;
-use tasker_model::name::Queue;
 use tasker_model::rollup::StepTally;
 use tasker_model::step::{StepEvent, StepState};
 use tasker_model::task::TaskState;
@@ -25,7 +25,7 @@ pub(super) fn create(
     tasks: &[NewTask],
     budget: Option<&ClaimBudget>,
 ) -> Result<(Vec<Created>, Progress), StoreError> {
-    let mut batch = Batch::new(budget);
+    let mut batch = Batch::new(tx, budget)?;
     let created = tasks
         .iter()
         .map(|task| create_one(tx, &mut batch, task))
@@ -106,7 +106,8 @@ fn find_equal(tx: &Tx<'_>, new: &NewTask) -> Result<Option<Created>, StoreError>
 /// What is known of a new task before its first row is written.
 struct Plan {
     template_id: TemplateId,
-    queue: Queue,
+    priority: i32,
+    start_at: Option<Timestamp>,
     bypassed: Vec<bool>,
     roots: Vec<Position>,
     claims: usize,
@@ -134,15 +135,18 @@ impl Plan {
         let roots: Vec<Position> = (0..steps)
             .filter(|s| !bypassed[*s as usize] && unfinished(*s) == 0)
             .collect();
-        let claims = if batch.may_claim(template_id) {
-            batch.slots_left.min(roots.len())
-        } else {
+        let may_claim = |root: &&Position| batch.may_claim(template_id, &template.queue(**root));
+        let request = &new.request.request;
+        // A root that is not to start yet, or that a bypassed step has made one, is left to a look.
+        let claims = if request.start_at.is_some() || !request.bypass_steps.is_empty() {
             0
+        } else {
+            roots.iter().take(batch.slots_left).take_while(may_claim).count()
         };
-        let queue = Queue::from(&template.source().namespace);
         Plan {
             template_id,
-            queue,
+            priority: request.priority,
+            start_at: request.start_at,
             bypassed,
             roots,
             claims,
@@ -226,6 +230,8 @@ fn insert_task(
             request.requested_at.unwrap_or(tx.now).as_microsecond(),
             scoped_key(new),
             new.identity.as_ref().map(|identity| &identity.key),
+            request.priority,
+            request.start_at.map(Timestamp::as_microsecond),
         ),
     )?;
     Ok(Some(row))
@@ -259,7 +265,8 @@ fn insert_steps(
             .iter()
             .filter(|p| !plan.bypassed[**p as usize])
             .count();
-        let due_at = is_root.then(|| if is_claimed { lease_until } else { tx.now_us() });
+        let start_at = plan.start_at.map_or(tx.now, |start_at| start_at.max(tx.now));
+        let due_at = is_root.then(|| if is_claimed { lease_until } else { start_at.as_microsecond() });
         tx.execute(
             include_str!("../../sql/sqlite/create.step.sql"),
             (
@@ -271,10 +278,11 @@ fn insert_steps(
                 step.retry.attempt_limit(),
                 count(unfinished),
                 due_at,
-                plan.queue.as_str(),
+                template.queue(position).as_str(),
                 plan.template_id.0,
                 is_claimed.then(|| worker.map(Id::from)).flatten(),
                 is_claimed.then(|| tx.now_us()),
+                plan.priority,
             ),
         )?;
         if is_root {
@@ -282,13 +290,6 @@ fn insert_steps(
         }
         let pending = StepState::Pending;
         work.record(tx, Some(position), None, pending.as_str(), Note::default())?;
-        if bypassed {
-            let note = Note {
-                reason: Some(Reason::Bypassed),
-                ..Note::default()
-            };
-            work.move_step(tx, position, pending, StepEvent::Skip, note)?;
-        }
         work.count(
             None,
             Standing {
@@ -296,6 +297,13 @@ fn insert_steps(
                 open: is_root,
             },
         );
+    }
+    for (position, _) in (0..).zip(&plan.bypassed).filter(|(_, bypassed)| **bypassed) {
+        let note = Note {
+            reason: Some(Reason::Bypassed),
+            ..Note::default()
+        };
+        work.move_step(tx, position, StepState::Pending, StepEvent::Skip, note)?;
     }
     Ok(rows)
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use tasker_model::id::TaskId;
 use tasker_model::json::Json;
+use tasker_model::name::Queue;
 use tasker_model::step::StepState;
 use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
@@ -13,7 +14,7 @@ use super::row::{Id, json, task_id, time, time_or_none, word, word_or_none, work
 use super::transaction::Tx;
 use crate::error::StoreError;
 use crate::record::{
-    StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
+    QueueRecord, StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
     stored_template,
 };
 use crate::store::{Page, TaskFilter};
@@ -57,6 +58,8 @@ fn find(tx: &Tx<'_>, id: TaskId) -> Result<Option<(TaskRecord, i64)>, StoreError
                 deadline_at: time_or_none(row, 19)?,
                 transitions: row.get(20)?,
                 template: TemplateId(row.get(21)?),
+                priority: row.get(23)?,
+                start_at: time_or_none(row, 24)?,
             };
             Ok((task, row.get(22)?))
         },
@@ -217,6 +220,37 @@ pub(super) fn workers(tx: &Tx<'_>, since: Timestamp) -> Result<Vec<WorkerRecord>
             handlers: json(row, 3)?,
             started_at: time(row, 4)?,
             seen_at: time(row, 5)?,
+            attempts: row.get(6)?,
         })
     })
+}
+
+pub(super) fn queues(tx: &Tx<'_>) -> Result<Vec<QueueRecord>, StoreError> {
+    let sql = include_str!("../../sql/sqlite/query.queues.sql");
+    tx.rows(sql, [tx.now_us()], |row| {
+        Ok(QueueRecord {
+            queue: word(row, 0)?,
+            concurrency_limit: row.get(1)?,
+            running: row.get(2)?,
+            due: row.get(3)?,
+        })
+    })
+}
+
+pub(super) fn set_queue_limit(
+    tx: &Tx<'_>,
+    queue: &Queue,
+    limit: Option<u32>,
+) -> Result<(), StoreError> {
+    match limit {
+        Some(limit) => {
+            let sql = include_str!("../../sql/sqlite/queue.set_limit.sql");
+            tx.execute(sql, (queue.as_str(), limit))
+        }
+        None => {
+            let sql = include_str!("../../sql/sqlite/queue.clear_limit.sql");
+            tx.execute(sql, [queue.as_str()])
+        }
+    }
+    .map(drop)
 }

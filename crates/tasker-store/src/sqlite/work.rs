@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::{SignedDuration, Timestamp};
 use tasker_model::id::{Position, StepKey, TaskId, WorkerId};
 use tasker_model::json::Json;
+use tasker_model::name::Queue;
 use tasker_model::outcome::Failure;
 use tasker_model::rollup::{StepTally, rollup};
 use tasker_model::step::{StepEvent, StepState};
@@ -290,6 +291,8 @@ pub(super) struct Batch {
     claims: Vec<Claim>,
     /// Whether something due was left to somebody else.
     pub(super) left_due: bool,
+    /// Queues with a limit, and the limit.
+    pub(super) limits: Vec<(Queue, u32)>,
 }
 
 /// A claim whose inputs are still to be read.
@@ -300,8 +303,8 @@ struct Claim {
 }
 
 impl Batch {
-    pub(super) fn new(budget: Option<&ClaimBudget>) -> Batch {
-        Batch {
+    pub(super) fn new(tx: &Tx<'_>, budget: Option<&ClaimBudget>) -> Result<Batch, StoreError> {
+        Ok(Batch {
             works: BTreeMap::new(),
             before: HashMap::new(),
             results: HashMap::new(),
@@ -309,7 +312,8 @@ impl Batch {
             budget: budget.cloned(),
             claims: Vec::new(),
             left_due: false,
-        }
+            limits: queue_limits(tx)?,
+        })
     }
 
     /// The task of a row, read once.
@@ -339,15 +343,17 @@ impl Batch {
         self.budget.as_ref().map(|budget| budget.worker)
     }
 
-    /// Whether there is a slot for a step of this definition.
-    pub(super) fn may_claim(&self, template: TemplateId) -> bool {
+    /// Whether there is a slot for a step of this definition on this queue. What a limited queue
+    /// has room for is known to a look for due steps alone.
+    pub(super) fn may_claim(&self, template: TemplateId, queue: &Queue) -> bool {
+        let budget = self.budget.as_ref();
         self.slots_left > 0
-            && self.budget.as_ref().is_some_and(|budget| {
-                budget
-                    .runnable
-                    .iter()
-                    .any(|runnable| runnable.template == template)
-            })
+            && !self.is_limited(queue)
+            && budget.is_some_and(|budget| budget.runs(template, queue))
+    }
+
+    pub(super) fn is_limited(&self, queue: &Queue) -> bool {
+        self.limits.iter().any(|(limited, _)| limited == queue)
     }
 
     /// Notes a claim; the row is written.
@@ -444,6 +450,12 @@ impl Batch {
         }
         Ok(result)
     }
+}
+
+/// Queues with a limit; usually there are none.
+fn queue_limits(tx: &Tx<'_>) -> Result<Vec<(Queue, u32)>, StoreError> {
+    let sql = include_str!("../../sql/sqlite/queue.limits.sql");
+    tx.rows(sql, [], |row| Ok((word(row, 0)?, row.get(1)?)))
 }
 
 /// A key and its rows, for the worker that holds the attempt.

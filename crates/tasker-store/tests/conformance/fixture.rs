@@ -143,6 +143,7 @@ pub(crate) fn source(name: &str, steps: &[(&str, &[&str])]) -> TemplateSource {
         description: String::new(),
         schema: None,
         deadline_ms: None,
+        queue: None,
         steps,
     }
 }
@@ -206,6 +207,7 @@ pub(crate) fn end(claimed: &ClaimedStep, settlement: Settlement) -> Completion {
     Completion {
         lease: claimed.lease,
         settlement,
+        context: Some(claimed.context.clone()),
     }
 }
 
@@ -389,7 +391,11 @@ impl Fixture {
     /// Tries to record the end of an attempt, and asserts that it is refused and changes nothing.
     pub(crate) async fn refused(&self, worker: WorkerId, lease: Lease, settlement: Settlement) {
         let before = self.as_text(lease.step.task_id).await;
-        let completion = Completion { lease, settlement };
+        let completion = Completion {
+            lease,
+            settlement,
+            context: None,
+        };
         let done = self.store.complete(worker, vec![completion], None);
         let (recorded, progress) = done.await.unwrap();
         assert_eq!(recorded, [Recorded::LeaseLost]);

@@ -139,6 +139,7 @@ fn announced(f: &Fixture, id: WorkerId, handlers: &[&str]) -> WorkerRecord {
         handlers: handlers.iter().map(|name| (*name).to_owned()).collect(),
         started_at: f.now(),
         seen_at: f.now(),
+        attempts: 0,
     }
 }
 

@@ -264,6 +264,7 @@ impl World {
             ends.push(Completion {
                 lease: step.lease,
                 settlement,
+                context: self.rng.random_bool(0.5).then(|| step.context.clone()),
             });
         }
         let worker = self.workers[who].worker.id;

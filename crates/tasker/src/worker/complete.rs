@@ -90,7 +90,9 @@ impl Worker {
 
     pub(super) fn on_recorded(&mut self, outgoing: Outgoing, recorded: Recorded) {
         let Outgoing {
-            completion: Completion { lease, settlement },
+            completion: Completion {
+                lease, settlement, ..
+            },
             step,
         } = outgoing;
         if recorded == Recorded::LeaseLost {

@@ -72,10 +72,12 @@ impl Worker {
             self.last_template = self.last_template.max(Some(id));
             let is_new = runnable.iter().all(|known| known.template != id);
             if self.registry.adopt_stored(&template) && is_new {
-                runnable.push(Runnable {
-                    queue: Queue::from(&template.source().namespace),
+                let served = |queue: &Queue| self.options.serves(queue);
+                let queues = template.queues().into_iter().filter(served);
+                runnable.extend(queues.map(|queue| Runnable {
+                    queue,
                     template: id,
-                });
+                }));
             }
         }
         if runnable.len() > self.runnable.len() {

@@ -1,0 +1,2 @@
+-- queue.clear_limit
+DELETE FROM {schema}.tasker_queues WHERE queue = $1

@@ -1,0 +1,2 @@
+-- queue.clear_limit
+DELETE FROM tasker_queues WHERE queue = ?1
