@@ -1,18 +1,21 @@
-//! How fast is Tasker, beside what the disk and SQLite alone would allow?
+//! How fast is Tasker, beside what the disk and the database alone would allow?
 //!
 //! Throughput: all tasks are submitted, and the clock stops when the last is complete. Latency:
 //! one client creates a task, waits until it is complete, and creates the next. Every figure is
 //! the median of several rounds, and stands beside its floor (see [`floor`]) from the same run.
 
 mod workload;
+mod place;
 mod floor;
 mod scale;
+mod peers;
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use place::{Kind, Place};
 use serde::Serialize;
 use tasker::model::task::TaskState;
 use tasker::store::store::{Page, TaskFilter};
@@ -27,7 +30,7 @@ const SUBMIT_AT_ONCE: u32 = 200;
 /// Measures throughput and latency of Tasker and of the floor beneath it.
 #[derive(Parser)]
 struct Arguments {
-    /// Fewer tasks and rounds; ends within 45 seconds
+    /// Fewer tasks and rounds; ends within 45 seconds per store, peers apart
     #[arg(long)]
     quick: bool,
     /// Write the figures as a JSON list to this file
@@ -45,6 +48,17 @@ struct Arguments {
     /// Instead: what an engine without work costs, over so many seconds
     #[arg(long, value_name = "SECONDS")]
     idle: Option<u64>,
+    /// Which stores; several may be given
+    #[arg(
+        long,
+        value_name = "STORE",
+        value_delimiter = ',',
+        default_value = "sqlite"
+    )]
+    store: Vec<Kind>,
+    /// Then also: other engines, on the PostgreSQL that `TASKER_BENCH_POSTGRES` names
+    #[arg(long)]
+    peers: bool,
     /// Only this workload
     #[arg(long, value_name = "NAME")]
     workload: Option<String>,
@@ -61,6 +75,10 @@ struct Figures {
     p95_ms: f64,
     p99_ms: f64,
     floor_p50_ms: f64,
+    statements_per_step: f64,
+    statements_per_step_alone: f64,
+    /// Of a server's write-ahead log, under load.
+    wal_bytes_per_step: Option<f64>,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -82,34 +100,61 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err(format!("there is no such workload; there are {}", names.join(", ")).into());
     }
     let runtime = tokio::runtime::Runtime::new()?;
+    let first = arguments.store.first().copied().unwrap_or(Kind::Sqlite);
     if arguments.large_tasks {
-        return runtime.block_on(scale::large_tasks(&arguments.folder));
+        return runtime.block_on(scale::large_tasks(first, &arguments.folder));
     }
     if let Some(seconds) = arguments.idle {
-        return runtime.block_on(scale::idle(&arguments.folder, Duration::from_secs(seconds)));
+        return runtime.block_on(scale::idle(
+            first,
+            &arguments.folder,
+            Duration::from_secs(seconds),
+        ));
     }
     if let Some(finished) = arguments.history {
-        return runtime.block_on(scale::history(&arguments.folder, finished));
+        return runtime.block_on(scale::history(first, &arguments.folder, finished));
     }
     println!(
-        "{:<12} {:>10} {:>10} {:>6} {:>9} {:>9} {:>9} {:>9} {:>6}",
-        "workload", "steps/s", "floor", "share", "p50 ms", "p95 ms", "p99 ms", "floor p50", "times"
+        "{:<8} {:<12} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8} {:>9} {:>6} {:>8} {:>9} {:>9}",
+        "store",
+        "workload",
+        "steps/s",
+        "floor",
+        "share",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "floor p50",
+        "times",
+        "st/step",
+        "alone",
+        "WAL B/st"
     );
     let mut all = Vec::new();
-    for workload in chosen {
-        let figures = runtime.block_on(measure(workload, &arguments))?;
-        print_row(&figures);
-        all.push(figures);
+    for kind in &arguments.store {
+        for workload in &chosen {
+            let figures = runtime.block_on(measure(*kind, *workload, &arguments))?;
+            print_row(&figures);
+            all.push(figures);
+        }
+    }
+    let mut figures = serde_json::to_value(&all)?;
+    if arguments.peers {
+        let peers = serde_json::to_value(peers::run(&place::server()?, arguments.quick))?;
+        if let (Some(all), Some(peers)) = (figures.as_array_mut(), peers.as_array()) {
+            all.extend(peers.iter().cloned());
+        }
     }
     if let Some(file) = &arguments.json {
-        std::fs::write(file, serde_json::to_string_pretty(&all)?)?;
+        std::fs::write(file, serde_json::to_string_pretty(&figures)?)?;
     }
     Ok(())
 }
 
 fn print_row(figures: &Figures) {
     println!(
-        "{:<12} {:>10.0} {:>10.0} {:>5.0}% {:>9.3} {:>9.3} {:>9.3} {:>9.3} {:>5.2}x",
+        "{:<8} {:<12} {:>8.0} {:>8.0} {:>5.0}% {:>8.3} {:>8.3} {:>8.3} {:>9.3} {:>5.2}x {:>8.3} {:>9.2} {:>9}",
+        figures.store,
         figures.workload,
         figures.steps_per_second,
         figures.floor_steps_per_second,
@@ -119,33 +164,54 @@ fn print_row(figures: &Figures) {
         figures.p99_ms,
         figures.floor_p50_ms,
         figures.p50_ms / figures.floor_p50_ms,
+        figures.statements_per_step,
+        figures.statements_per_step_alone,
+        figures
+            .wal_bytes_per_step
+            .map_or_else(|| "–".to_owned(), |bytes| format!("{bytes:.0}")),
     );
 }
 
-async fn measure(workload: Workload, arguments: &Arguments) -> Result<Figures, Box<dyn Error>> {
-    let (rounds, steps, tasks) = if arguments.quick {
-        (1, 20_000, 200)
-    } else {
-        (3, 60_000, 1_000)
+async fn measure(
+    kind: Kind,
+    workload: Workload,
+    arguments: &Arguments,
+) -> Result<Figures, Box<dyn Error>> {
+    let (rounds, steps, tasks) = match (arguments.quick, kind) {
+        (true, _) => (1, 20_000, 200),
+        (false, _) => (3, 60_000, 1_000),
     };
     let count = steps / workload.steps();
     let mut rates = Vec::new();
     let mut floor_rates = Vec::new();
     let mut latencies = Vec::new();
     let mut floor_latencies = Vec::new();
+    let mut loaded = Vec::new();
+    let mut alone = Vec::new();
+    let mut wal = Vec::new();
     for _ in 0..rounds {
-        let rate = |time: Duration| f64::from(count * workload.steps()) / time.as_secs_f64();
-        let folder = tempfile::tempdir_in(&arguments.folder)?;
-        let path = folder.path().join("floor.db");
-        start(&path, workload).await?.stop().await?;
-        floor_rates.push(rate(floor::throughput(&path, workload, count)?));
-        floor_latencies.push(sorted(floor::latency(&path, workload, tasks)?));
-        rates.push(rate(
-            throughput(&folder.path().join("engine.db"), workload, count).await?,
-        ));
-        latencies.push(sorted(
-            latency(&folder.path().join("latency.db"), workload, tasks).await?,
-        ));
+        let written = f64::from(count * workload.steps());
+        let place = Place::fresh(kind, &arguments.folder).await?;
+        start(&place, workload).await?.stop().await?;
+        let time = floor::throughput(&place, workload, count).await?;
+        floor_rates.push(written / time.as_secs_f64());
+        floor_latencies.push(sorted(floor::latency(&place, workload, tasks).await?));
+        place.remove().await?;
+        let place = Place::fresh(kind, &arguments.folder).await?;
+        let before = place.counters().await?;
+        let run = throughput(&place, workload, count).await?;
+        let after = place.counters().await?;
+        rates.push(written / run.time.as_secs_f64());
+        loaded.push(run.statements as f64 / written);
+        if let (Some(before), Some(after)) = (before, after) {
+            wal.push((after.wal_bytes - before.wal_bytes) / written);
+        }
+        place.remove().await?;
+        let place = Place::fresh(kind, &arguments.folder).await?;
+        let (times, statements) = latency(&place, workload, tasks).await?;
+        alone.push(statements as f64 / f64::from(tasks * workload.steps()));
+        latencies.push(sorted(times));
+        place.remove().await?;
     }
     let quantile = |rounds: &[Vec<Duration>], share: f64| {
         median(
@@ -156,7 +222,7 @@ async fn measure(workload: Workload, arguments: &Arguments) -> Result<Figures, B
         )
     };
     Ok(Figures {
-        store: "sqlite",
+        store: kind.name(),
         workload: workload.name(),
         steps_per_second: median(rates),
         floor_steps_per_second: median(floor_rates),
@@ -164,19 +230,22 @@ async fn measure(workload: Workload, arguments: &Arguments) -> Result<Figures, B
         p95_ms: quantile(&latencies, 0.95),
         p99_ms: quantile(&latencies, 0.99),
         floor_p50_ms: quantile(&floor_latencies, 0.50),
+        statements_per_step: median(loaded),
+        statements_per_step_alone: median(alone),
+        wal_bytes_per_step: (!wal.is_empty()).then(|| median(wal)),
     })
 }
 
-async fn start(path: &Path, workload: Workload) -> Result<Tasker, tasker::Error> {
-    start_with(path, workload.handler()?).await
+async fn start(place: &Place, workload: Workload) -> Result<Tasker, tasker::Error> {
+    start_with(place, workload.handler()?).await
 }
 
-async fn start_with(path: &Path, handler: TaskHandler) -> Result<Tasker, tasker::Error> {
+async fn start_with(place: &Place, handler: TaskHandler) -> Result<Tasker, tasker::Error> {
     let options = Options {
         slots: SLOTS,
         ..Options::default()
     };
-    Tasker::builder(format!("sqlite:{}", path.display()))
+    Tasker::builder(place.url())
         .options(options)
         .register(handler)
         .start()
@@ -187,28 +256,38 @@ fn request(workload: Workload) -> TaskRequest {
     TaskRequest::new(workload.name()).namespace(NAMESPACE)
 }
 
-async fn throughput(
-    path: &Path,
-    workload: Workload,
-    tasks: u32,
-) -> Result<Duration, Box<dyn Error>> {
-    let tasker = start(path, workload).await?;
+/// A run under load.
+struct Run {
+    time: Duration,
+    /// Of the engine; what the wait for the end has asked is not among them.
+    statements: u64,
+}
+
+async fn throughput(place: &Place, workload: Workload, tasks: u32) -> Result<Run, Box<dyn Error>> {
+    let tasker = start(place, workload).await?;
+    let before = tasker.store().statements();
     let started = Instant::now();
     let mut left = tasks;
+    let mut last = Vec::new();
     while left > 0 {
         let batch = left.min(SUBMIT_AT_ONCE);
         let requests = (0..batch).map(|_| request(workload)).collect();
-        tasker.executor().execute_all(requests).await?;
+        last = tasker.executor().execute_all(requests).await?;
         left -= batch;
     }
-    wait_for_all(&tasker).await?;
-    let elapsed = started.elapsed();
+    // Costs the store nothing, unlike asking it again and again; the rest ends at about that time.
+    for task in &mut last {
+        task.wait(None).await?;
+    }
+    let asked = wait_for_all(&tasker).await?;
+    let time = started.elapsed();
+    let statements = tasker.store().statements() - before - asked;
     tasker.stop().await?;
-    Ok(elapsed)
+    Ok(Run { time, statements })
 }
 
-/// Waits until no task is unfinished; none may have failed.
-async fn wait_for_all(tasker: &Tasker) -> Result<(), tasker::Error> {
+/// Waits until no task is unfinished; none may have failed. Gives how many statements it took.
+async fn wait_for_all(tasker: &Tasker) -> Result<u64, tasker::Error> {
     let unfinished = TaskFilter {
         states: vec![TaskState::Pending, TaskState::InProgress],
         ..TaskFilter::default()
@@ -217,13 +296,16 @@ async fn wait_for_all(tasker: &Tasker) -> Result<(), tasker::Error> {
         limit: 1,
         before: None,
     };
+    // Each look asks once per state.
+    let mut asked = 2;
     while !tasker
         .store()
         .tasks(unfinished.clone(), one.clone())
         .await?
         .is_empty()
     {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        asked += 2;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let failed = TaskFilter {
         states: vec![TaskState::Error],
@@ -233,16 +315,18 @@ async fn wait_for_all(tasker: &Tasker) -> Result<(), tasker::Error> {
         tasker.store().tasks(failed, one).await?.is_empty(),
         "no benchmark task fails"
     );
-    Ok(())
+    Ok(asked + 1)
 }
 
+/// Times of so many tasks one after the other, and the statements of the engine for them.
 async fn latency(
-    path: &Path,
+    place: &Place,
     workload: Workload,
     tasks: u32,
-) -> Result<Vec<Duration>, Box<dyn Error>> {
-    let tasker = start(path, workload).await?;
+) -> Result<(Vec<Duration>, u64), Box<dyn Error>> {
+    let tasker = start(place, workload).await?;
     let executor = tasker.executor();
+    let before = tasker.store().statements();
     let mut times = Vec::new();
     for _ in 0..tasks {
         let started = Instant::now();
@@ -250,8 +334,9 @@ async fn latency(
         times.push(started.elapsed());
         assert_eq!(task.state(), TaskState::Complete, "no benchmark task fails");
     }
+    let statements = tasker.store().statements() - before;
     tasker.stop().await?;
-    Ok(times)
+    Ok((times, statements))
 }
 
 fn sorted(mut times: Vec<Duration>) -> Vec<Duration> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tasker::{TaskHandler, TaskRequest};
 
+use crate::place::{Kind, Place};
 use crate::workload::{NAMESPACE, Workload, layered};
 use crate::{floor, latency, median, milliseconds, quantile, sorted, start_with, wait_for_all};
 
@@ -14,7 +15,7 @@ const STEPS: u32 = 10_000;
 const ROUNDS: usize = 3;
 
 /// Prints what a step costs in a task of 10,000 steps, beside a task of 10.
-pub(crate) async fn large_tasks(folder: &Path) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn large_tasks(kind: Kind, folder: &Path) -> Result<(), Box<dyn Error>> {
     println!(
         "{:<10} {:>14} {:>14} {:>8}",
         "shape", "10 steps, µs", "10000, µs", "times"
@@ -29,7 +30,7 @@ pub(crate) async fn large_tasks(folder: &Path) -> Result<(), Box<dyn Error>> {
         for levels in [small, large] {
             let steps: u32 = levels.iter().sum();
             let handler = layered(&format!("{name}_{steps}"), levels, parents)?;
-            costs.push(cost_of_a_step(folder, &handler, STEPS / steps).await?);
+            costs.push(cost_of_a_step(kind, folder, &handler, STEPS / steps).await?);
         }
         println!(
             "{name:<10} {:>14.1} {:>14.1} {:>7.2}x",
@@ -43,14 +44,15 @@ pub(crate) async fn large_tasks(folder: &Path) -> Result<(), Box<dyn Error>> {
 
 /// Microseconds per step: the median of several runs, each on a store of its own.
 async fn cost_of_a_step(
+    kind: Kind,
     folder: &Path,
     handler: &TaskHandler,
     tasks: u32,
 ) -> Result<f64, Box<dyn Error>> {
     let mut costs = Vec::new();
     for _ in 0..ROUNDS {
-        let folder = tempfile::tempdir_in(folder)?;
-        let tasker = start_with(&folder.path().join("scale.db"), handler.clone()).await?;
+        let place = Place::fresh(kind, folder).await?;
+        let tasker = start_with(&place, handler.clone()).await?;
         let name = handler.template().source().name.as_str();
         let requests = (0..tasks)
             .map(|_| TaskRequest::new(name).namespace(NAMESPACE))
@@ -60,31 +62,39 @@ async fn cost_of_a_step(
         wait_for_all(&tasker).await?;
         costs.push(started.elapsed().as_secs_f64() * 1e6 / f64::from(STEPS));
         tasker.stop().await?;
+        place.remove().await?;
     }
     Ok(median(costs))
 }
 
 /// Prints throughput and latency on an empty store, and with so many finished tasks in it.
-pub(crate) async fn history(folder: &Path, finished: u32) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn history(
+    kind: Kind,
+    folder: &Path,
+    finished: u32,
+) -> Result<(), Box<dyn Error>> {
     let workload = Workload::Linear4;
     println!("{:<16} {:>10} {:>9}", "finished tasks", "steps/s", "p50 ms");
     let mut figures = Vec::new();
     for finished in [0, finished] {
-        let folder = tempfile::tempdir_in(folder)?;
-        let path = folder.path().join("history.db");
-        start_with(&path, workload.handler()?).await?.stop().await?;
-        floor::throughput(&path, Workload::Single, finished)?;
+        let place = Place::fresh(kind, folder).await?;
+        start_with(&place, workload.handler()?)
+            .await?
+            .stop()
+            .await?;
+        floor::throughput(&place, Workload::Single, finished).await?;
         let mut rates = Vec::new();
         let mut medians = Vec::new();
         for _ in 0..ROUNDS {
-            let time: Duration = crate::throughput(&path, workload, 5_000).await?;
-            rates.push(20_000.0 / time.as_secs_f64());
-            let times = sorted(latency(&path, workload, 500).await?);
+            let run = crate::throughput(&place, workload, 5_000).await?;
+            rates.push(20_000.0 / run.time.as_secs_f64());
+            let times = sorted(latency(&place, workload, 500).await?.0);
             medians.push(milliseconds(quantile(&times, 0.5)));
         }
         let (rate, p50) = (median(rates), median(medians));
         println!("{finished:<16} {rate:>10.0} {p50:>9.3}");
         figures.push((rate, p50));
+        place.remove().await?;
     }
     let [(empty_rate, empty_p50), (rate, p50)] = figures[..] else {
         return Ok(());
@@ -98,9 +108,9 @@ pub(crate) async fn history(folder: &Path, finished: u32) -> Result<(), Box<dyn 
 }
 
 /// Prints how many statements per second an idle engine runs, and how much memory it holds.
-pub(crate) async fn idle(folder: &Path, time: Duration) -> Result<(), Box<dyn Error>> {
-    let folder = tempfile::tempdir_in(folder)?;
-    let tasker = start_with(&folder.path().join("idle.db"), Workload::Linear4.handler()?).await?;
+pub(crate) async fn idle(kind: Kind, folder: &Path, time: Duration) -> Result<(), Box<dyn Error>> {
+    let place = Place::fresh(kind, folder).await?;
+    let tasker = start_with(&place, Workload::Linear4.handler()?).await?;
     let before = tasker.store().statements();
     tokio::time::sleep(time).await;
     let statements = tasker.store().statements() - before;
@@ -114,5 +124,5 @@ pub(crate) async fn idle(folder: &Path, time: Duration) -> Result<(), Box<dyn Er
         statements as f64 / time.as_secs_f64()
     );
     tasker.stop().await?;
-    Ok(())
+    place.remove().await
 }

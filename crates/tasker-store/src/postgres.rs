@@ -8,6 +8,7 @@
 
 mod address;
 mod row;
+mod migrations;
 mod connection;
 mod migrate;
 mod clock;
@@ -22,7 +23,7 @@ mod complete;
 mod sheet;
 mod query;
 
-pub use migrate::MigrationStatus;
+pub use migrations::MigrationStatus;
 
 use std::sync::Arc;
 
@@ -97,13 +98,13 @@ impl PostgresStore {
         let version = connections
             .spawn(async move { work.version().await })
             .await?;
-        Ok(migrate::list(version.0))
+        Ok(migrations::list(version.0))
     }
 
     /// The SQL that brings the URL's schema from nothing to this program's version, for those who
     /// let nobody but themselves change a schema.
     pub fn migration_script(url: &str) -> Result<String, StoreError> {
-        Ok(migrate::script(&Address::parse(url)?.quoted_schema()))
+        Ok(migrations::script(&Address::parse(url)?.quoted_schema()))
     }
 
     fn run<T, F>(&self, run: impl FnOnce(Arc<Inner>) -> F) -> BoxFuture<'_, Result<T, StoreError>>

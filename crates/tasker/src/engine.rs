@@ -322,6 +322,8 @@ impl Tasker {
         let _ = self.engine.send(Message::Stop(self.grace));
         // Dropped with the loop: an error means just that it has ended.
         drop(self.end.await);
-        self.thread.map_or(Ok(()), JoinHandle::join).map_err(|_| Error::Stopped)
+        self.thread
+            .map_or(Ok(()), JoinHandle::join)
+            .map_err(|_| Error::Stopped)
     }
 }

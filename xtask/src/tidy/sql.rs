@@ -6,8 +6,17 @@ use super::tree::Tree;
 
 const FOLDER: &str = "crates/tasker-store/sql/";
 
-/// The benchmark's floor is what SQLite does without Tasker: its statements are its text.
-const EXEMPT: &str = "crates/tasker-bench/src/floor.rs";
+/// The benchmark's floor is what a database does without Tasker: its statements are its text. What
+/// migrates builds statements around a schema's name.
+const EXEMPT: [&str; 7] = [
+    "crates/tasker-bench/src/floor/sqlite.rs",
+    "crates/tasker-bench/src/floor/postgres.rs",
+    "crates/tasker-bench/src/place.rs",
+    "crates/tasker-bench/src/peers.rs",
+    "crates/tasker-store/src/postgres/migrate.rs",
+    "crates/tasker-store/src/postgres/migrations.rs",
+    "crates/tasker-store/src/postgres/bell.rs",
+];
 
 pub(super) fn check(tree: &Tree) -> Vec<Finding> {
     let used: Vec<String> = tree.sources.iter().flat_map(included).collect();
@@ -35,7 +44,10 @@ pub(super) fn check(tree: &Tree) -> Vec<Finding> {
         }
     }
     for source in &tree.sources {
-        if source.path.starts_with("crates/") && source.in_src() && source.path != EXEMPT {
+        if source.path.starts_with("crates/")
+            && source.in_src()
+            && !EXEMPT.contains(&source.path.as_str())
+        {
             found.extend(statements(source));
         }
     }

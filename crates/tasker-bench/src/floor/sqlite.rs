@@ -1,20 +1,13 @@
-//! The floor: the same rows, written by plain batched SQL, without an engine.
-//!
-//! One connection with the store's own schema and settings inserts and updates what the engine
-//! must insert and update, in transactions of a few hundred steps. Nothing is decided, read or
-//! dispatched: whatever the engine costs beyond this is the engine.
+//! The floor of SQLite.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tasker::store::sqlite::rusqlite::{Connection, Result, params};
 
+use super::{RESULT, STEPS_PER_TRANSACTION};
 use crate::workload::{NAMESPACE, Workload};
 
-/// Steps per transaction: about what the engine groups under load.
-const STEPS_PER_TRANSACTION: u32 = 256;
-
-const RESULT: &str = r#"{"step":"s0_0","sum":1,"padding":"0123456789"}"#;
 const WORKER: [u8; 16] = [7; 16];
 const TIME: i64 = 1_700_000_000_000_000;
 
@@ -52,8 +45,7 @@ struct Rows {
     sequence: u32,
 }
 
-/// Writes the rows of so many tasks; gives the time.
-pub(crate) fn throughput(path: &Path, workload: Workload, tasks: u32) -> Result<Duration> {
+pub(super) fn throughput(path: &Path, workload: Workload, tasks: u32) -> Result<Duration> {
     let connection = connect(path)?;
     let started = Instant::now();
     let per_batch = (STEPS_PER_TRANSACTION / workload.steps()).max(1);
@@ -229,9 +221,7 @@ fn transition(
     Ok(())
 }
 
-/// The times of so many rounds, each of as many one-row durable commits as the workload has
-/// levels, and one for its creation.
-pub(crate) fn latency(path: &Path, workload: Workload, rounds: u32) -> Result<Vec<Duration>> {
+pub(super) fn latency(path: &Path, workload: Workload, rounds: u32) -> Result<Vec<Duration>> {
     let connection = connect(path)?;
     connection.execute_batch("CREATE TABLE IF NOT EXISTS one_row (n INTEGER)")?;
     let commits = workload.levels().len() + 1;

@@ -22,7 +22,8 @@ const CONNECTIONS: usize = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Parameters of the URL that are not the driver's.
-const OWN_PARAMETERS: &str = "`schema`, `pooler`, `listen`, `connections`, `sslmode`, `sslrootcert`";
+const OWN_PARAMETERS: &str =
+    "`schema`, `pooler`, `listen`, `connections`, `sslmode`, `sslrootcert`";
 
 /// Where a database is, and how to use it.
 #[derive(Clone)]

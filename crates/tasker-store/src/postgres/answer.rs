@@ -150,7 +150,9 @@ impl Inner {
             };
             named.iter().map(known).collect()
         };
-        let context = claimed.context.or_else(|| known.contexts.get(&task).map(|c| (*c).clone()));
+        let context = claimed
+            .context
+            .or_else(|| known.contexts.get(&task).map(|c| (*c).clone()));
         let missing = || StoreError::BadRow("a claimed step without a context".to_owned());
         Ok(ClaimedStep {
             lease: claimed.lease,

@@ -90,7 +90,12 @@ impl Inner {
         // A child that is handed over was made ready by steps whose task and results are at hand.
         let known = completions.iter().all(|c| c.context.is_some());
         let mut inputs = KnownInputs::default();
-        for Completion { lease, settlement, context } in &completions {
+        for Completion {
+            lease,
+            settlement,
+            context,
+        } in &completions
+        {
             if let Some(context) = context {
                 inputs.contexts.insert(lease.step.task_id, context);
             }

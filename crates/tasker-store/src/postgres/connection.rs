@@ -248,12 +248,14 @@ impl Connections {
                 source,
             },
             // Within a function of Tasker's own it would be a bug.
-            _ if missing(&code) && source.as_db_error().is_none_or(|e| e.where_().is_none()) => StoreError::NotMigrated {
-                server: self.address.shown(),
-                schema: self.address.schema.clone(),
-                found: 0,
-                needed: super::migrate::KNOWN,
-            },
+            _ if missing(&code) && source.as_db_error().is_none_or(|e| e.where_().is_none()) => {
+                StoreError::NotMigrated {
+                    server: self.address.shown(),
+                    schema: self.address.schema.clone(),
+                    found: 0,
+                    needed: super::migrations::KNOWN,
+                }
+            }
             _ => StoreError::Unexpected {
                 context: self.address.shown(),
                 source,

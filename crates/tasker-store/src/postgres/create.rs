@@ -76,7 +76,10 @@ impl Inner {
             .await?;
         let mut created: Vec<_> = tasks.iter().map(|t| Created::New(t.task_id)).collect();
         let known = KnownInputs {
-            contexts: tasks.iter().map(|t| (t.task_id, &t.request.context)).collect(),
+            contexts: tasks
+                .iter()
+                .map(|t| (t.task_id, &t.request.context))
+                .collect(),
             ..KnownInputs::default()
         };
         let mut progress = Progress::default();
@@ -84,7 +87,9 @@ impl Inner {
         for row in &rows {
             match Part::of(row)? {
                 Part::Claimed(claimed) => {
-                    progress.claimed.push(self.hand_out(*claimed, &known).await?);
+                    progress
+                        .claimed
+                        .push(self.hand_out(*claimed, &known).await?);
                 }
                 Part::Finished(task, state) => progress.finished.push((task, state)),
                 Part::Known {
@@ -126,7 +131,12 @@ fn takes(tasks: &[NewTask], templates: &[i64], budget: Option<&ClaimBudget>) -> 
         let may_run = |step: &Position| {
             budget.is_some_and(|budget| budget.runs(TemplateId(*id), &template.queue(*step)))
         };
-        let roots = template.dag().roots().take(slots).take_while(may_run).count();
+        let roots = template
+            .dag()
+            .roots()
+            .take(slots)
+            .take_while(may_run)
+            .count();
         slots -= roots;
         i32::try_from(roots).expect("invariant: at most STEPS_MAX steps")
     };

@@ -1,92 +1,15 @@
 //! Bringing the schema up to date.
 //!
-//! Migrations are numbered, embedded, and each is applied in one transaction together with its row
-//! in `tasker_schema`; an advisory lock lets one program do it at a time. A program works on its
-//! own version and on newer ones that say that they are compatible: so nodes are replaced one by
-//! one (docs/UPGRADING.md).
-
-use std::fmt::Write as _;
+//! All that is missing is applied in one transaction, together with its rows in `tasker_schema`; an
+//! advisory lock lets one program do it at a time. A program works on its own version and on newer
+//! ones that say that they are compatible: so nodes are replaced one by one (docs/UPGRADING.md).
 
 use super::connection::Connections;
+use super::migrations::{KNOWN, MIGRATIONS, VERSIONS, keep_version};
 use crate::error::StoreError;
-
-struct Migration {
-    name: &'static str,
-    sql: &'static str,
-    /// The oldest version whose programs go on working after this one.
-    compatible_with: i64,
-}
-
-const MIGRATIONS: &[Migration] = &[
-    Migration {
-        name: "tables",
-        sql: include_str!("../../migrations/postgres/0001_tables.sql"),
-        compatible_with: 1,
-    },
-    Migration {
-        name: "engine",
-        sql: include_str!("../../migrations/postgres/0002_engine.sql"),
-        compatible_with: 2,
-    },
-];
-
-/// The version that this program is written for.
-#[expect(clippy::cast_possible_wrap, reason = "there are few migrations")]
-pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;
 
 /// Any number, as long as it is always the same: who migrates holds this lock.
 const LOCK: i64 = 0x7461_736b_6572;
-
-/// One migration, and whether a database has it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct MigrationStatus {
-    /// Its number, from 1.
-    pub version: i64,
-    /// What it brings.
-    pub name: String,
-    /// Whether it has been applied.
-    pub applied: bool,
-}
-
-/// Every migration that this program knows, as it stands in a database at `version`.
-pub(super) fn list(version: i64) -> Vec<MigrationStatus> {
-    let known = (1..).zip(MIGRATIONS);
-    known
-        .map(|(number, migration)| MigrationStatus {
-            version: number,
-            name: migration.name.to_owned(),
-            applied: number <= version,
-        })
-        .collect()
-}
-
-/// The SQL that brings a schema from nothing to this program's version, to be run by hand.
-pub(super) fn script(schema: &str) -> String {
-    let mut script = format!(
-        "BEGIN;\nCREATE SCHEMA IF NOT EXISTS {schema};\n\
-         SET LOCAL search_path = {schema}, pg_temp;\n{VERSIONS};\n"
-    );
-    for (number, migration) in (1..).zip(MIGRATIONS) {
-        let Migration { name, sql, .. } = migration;
-        let keep = keep_version(number, migration);
-        write!(script, "\n-- {number}: {name}\n{sql}\n{keep};\n")
-            .expect("invariant: writing to a String does not fail");
-    }
-    script + "COMMIT;\n"
-}
-
-const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS tasker_schema (
-    version         bigint      PRIMARY KEY,
-    compatible_with bigint      NOT NULL,
-    applied_at      timestamptz NOT NULL DEFAULT clock_timestamp()
-)";
-
-fn keep_version(number: i64, migration: &Migration) -> String {
-    format!(
-        "INSERT INTO tasker_schema (version, compatible_with) VALUES ({number}, {})",
-        migration.compatible_with
-    )
-}
 
 impl Connections {
     /// The version of the schema, and the oldest that it is compatible with; zeros if nothing of

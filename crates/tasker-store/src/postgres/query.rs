@@ -13,7 +13,8 @@ use super::Inner;
 use super::row::Row;
 use crate::error::StoreError;
 use crate::record::{
-    QueueRecord, StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
+    QueueRecord, StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId,
+    WorkerRecord,
 };
 use crate::store::{Page, TaskFilter};
 
@@ -132,7 +133,10 @@ impl Inner {
     pub(super) async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         let sql = include_str!("../../sql/postgres/query.queues.sql");
         let now = self.given_time();
-        let rows = self.connections.rows(sql, &[(&now, Type::TIMESTAMPTZ)]).await?;
+        let rows = self
+            .connections
+            .rows(sql, &[(&now, Type::TIMESTAMPTZ)])
+            .await?;
         let queue = |row: &Row| {
             Ok(QueueRecord {
                 queue: row.word(0)?,
@@ -154,7 +158,9 @@ impl Inner {
             Some(limit) => {
                 let limit = i32::try_from(limit).unwrap_or(i32::MAX);
                 let sql = include_str!("../../sql/postgres/queue.set_limit.sql");
-                self.connections.rows(sql, &[name, (&limit, Type::INT4)]).await?;
+                self.connections
+                    .rows(sql, &[name, (&limit, Type::INT4)])
+                    .await?;
             }
             None => {
                 let sql = include_str!("../../sql/postgres/queue.clear_limit.sql");

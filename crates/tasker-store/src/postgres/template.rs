@@ -91,7 +91,9 @@ impl Inner {
         let deadline_ms = source.deadline_ms.map(milliseconds);
         let definition = serde_json::to_string(source).expect("invariant: plain data");
         let steps: Vec<&str> = source.steps.iter().map(|step| step.name.as_str()).collect();
-        let queues: Vec<String> = positions().map(|step| template.queue(step).into()).collect();
+        let queues: Vec<String> = positions()
+            .map(|step| template.queue(step).into())
+            .collect();
         let limits: Vec<i64> = source
             .steps
             .iter()

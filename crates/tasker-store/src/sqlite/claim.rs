@@ -1,8 +1,8 @@
 //! Taking steps that are due.
 
 use tasker_model::id::{Position, WorkerId};
-use tasker_model::name::Queue;
 use tasker_model::lease::{DueStep, OnClaim, on_claim};
+use tasker_model::name::Queue;
 use tasker_model::outcome::Failure;
 use tasker_model::step::{StepEvent, StepState};
 use tasker_model::transition::Reason;

@@ -141,7 +141,11 @@ impl Plan {
         let claims = if request.start_at.is_some() || !request.bypass_steps.is_empty() {
             0
         } else {
-            roots.iter().take(batch.slots_left).take_while(may_claim).count()
+            roots
+                .iter()
+                .take(batch.slots_left)
+                .take_while(may_claim)
+                .count()
         };
         Plan {
             template_id,
@@ -265,8 +269,16 @@ fn insert_steps(
             .iter()
             .filter(|p| !plan.bypassed[**p as usize])
             .count();
-        let start_at = plan.start_at.map_or(tx.now, |start_at| start_at.max(tx.now));
-        let due_at = is_root.then(|| if is_claimed { lease_until } else { start_at.as_microsecond() });
+        let start_at = plan
+            .start_at
+            .map_or(tx.now, |start_at| start_at.max(tx.now));
+        let due_at = is_root.then(|| {
+            if is_claimed {
+                lease_until
+            } else {
+                start_at.as_microsecond()
+            }
+        });
         tx.execute(
             include_str!("../../sql/sqlite/create.step.sql"),
             (

@@ -14,8 +14,8 @@ use super::row::{Id, json, task_id, time, time_or_none, word, word_or_none, work
 use super::transaction::Tx;
 use crate::error::StoreError;
 use crate::record::{
-    QueueRecord, StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
-    stored_template,
+    QueueRecord, StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId,
+    WorkerRecord, stored_template,
 };
 use crate::store::{Page, TaskFilter};
 
