@@ -16,7 +16,7 @@ use tasker::model::text_enum::UnknownWord;
     arg_required_else_help = true
 )]
 pub(crate) struct Arguments {
-    /// The store: sqlite:PATH
+    /// The store: sqlite:PATH or postgres://USER@HOST/DATABASE
     #[arg(long, global = true, env = "TASKER_STORE", value_name = "URL")]
     pub(crate) store: Option<String>,
     /// Print JSON for programs instead of text for people
@@ -53,6 +53,63 @@ pub(crate) enum Command {
     },
     /// Check that everything in a store holds together
     Doctor,
+    /// Bring the schema of a PostgreSQL store up to date
+    Migrate {
+        /// Only show which migrations the store has
+        #[arg(long, conflicts_with = "sql")]
+        status: bool,
+        /// Only print the SQL that makes the schema, to be run by hand
+        #[arg(long)]
+        sql: bool,
+    },
+    /// List the nodes that work on a store
+    #[command(subcommand)]
+    Node(Node),
+    /// List queues, and limit how much of one runs at the same time
+    #[command(subcommand)]
+    Queue(Queue),
+    /// Delete finished tasks that are old enough, with all that belongs to them
+    Prune(Prune),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Node {
+    /// List nodes: what they run, and how many attempts they hold
+    List {
+        /// Also nodes that have not been seen for so many seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        seen_within: u64,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Queue {
+    /// List queues: what runs on them, what waits, and their limits
+    List,
+    /// Limit the attempts that run on a queue at the same time, on all nodes together
+    Limit {
+        /// The queue; without one of their own, the steps of a namespace are on the queue of its name
+        queue: String,
+        /// Attempts at the same time; 0 pauses the queue
+        #[arg(required_unless_present = "none")]
+        limit: Option<u32>,
+        /// Take the limit away
+        #[arg(long, conflicts_with = "limit")]
+        none: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Prune {
+    /// Keep complete, cancelled and resolved tasks for so many days after their end
+    #[arg(long, value_name = "DAYS", default_value_t = 30)]
+    pub(crate) keep_complete: u32,
+    /// Keep failed tasks for so many days after their end
+    #[arg(long, value_name = "DAYS", default_value_t = 90)]
+    pub(crate) keep_error: u32,
+    /// Only tasks of this namespace
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
 }
 
 #[derive(clap::Args)]

@@ -63,5 +63,11 @@ async fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Failure>
             commands::graph::run(&task, mermaid, store, output).await
         }
         Command::Doctor => commands::doctor::run(store, output).await,
+        Command::Migrate { status, sql } => {
+            commands::migrate::run(status, sql, store, output).await
+        }
+        Command::Node(node) => commands::node::run(&node, store, output).await,
+        Command::Queue(queue) => commands::queue::run(queue, store, output).await,
+        Command::Prune(prune) => commands::prune::run(&prune, store, output).await,
     }
 }

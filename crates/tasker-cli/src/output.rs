@@ -63,6 +63,7 @@ impl From<StoreError> for Failure {
                 Failure::usage(text).hint("`tasker task list` shows the tasks of this store")
             }
             StoreError::BadUrl { .. }
+            | StoreError::BadUrlPart(_)
             | StoreError::IllegalMove(_)
             | StoreError::Refused(_)
             | StoreError::NoSuchStep(_) => Failure::usage(text),

@@ -22,6 +22,7 @@ mod claim;
 mod complete;
 mod sheet;
 mod query;
+mod delete;
 
 pub use migrations::MigrationStatus;
 
@@ -38,8 +39,8 @@ use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 use crate::store::{
-    ClaimBudget, Completion, Created, Lease, NewTask, Order, Page, Progress, Recorded, Store,
-    TaskFilter,
+    ClaimBudget, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page, Progress,
+    Recorded, Store, TaskFilter,
 };
 use address::Address;
 use bell::Bell;
@@ -214,6 +215,15 @@ impl Store for PostgresStore {
         page: Page,
     ) -> BoxFuture<'_, Result<Vec<TaskSummary>, StoreError>> {
         self.run(|inner| async move { inner.tasks(filter, page).await })
+    }
+
+    fn delete_finished(
+        &self,
+        expired: Expired,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Deleted, StoreError>> {
+        self.run(|inner| async move { inner.delete_finished(expired, after, limit).await })
     }
 
     fn queues(&self) -> BoxFuture<'_, Result<Vec<QueueRecord>, StoreError>> {

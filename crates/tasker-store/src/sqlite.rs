@@ -16,6 +16,7 @@ mod create;
 mod complete;
 mod heartbeat;
 mod query;
+mod delete;
 
 pub use create::create_in;
 
@@ -36,8 +37,8 @@ use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 use crate::store::{
-    ClaimBudget, Completion, Created, Lease, NewTask, Order, Page, Progress, Recorded, Store,
-    TaskFilter,
+    ClaimBudget, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page, Progress,
+    Recorded, Store, TaskFilter,
 };
 use connection::Location;
 use transaction::Tx;
@@ -203,6 +204,15 @@ impl Store for SqliteStore {
         page: Page,
     ) -> BoxFuture<'_, Result<Vec<TaskSummary>, StoreError>> {
         self.read(move |tx| query::tasks(tx, &filter, &page))
+    }
+
+    fn delete_finished(
+        &self,
+        expired: Expired,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Deleted, StoreError>> {
+        self.write(move |tx| delete::delete_finished(tx, &expired, after, limit))
     }
 
     fn queues(&self) -> BoxFuture<'_, Result<Vec<QueueRecord>, StoreError>> {

@@ -198,6 +198,26 @@ pub struct TaskFilter {
     pub name: Option<String>,
 }
 
+/// Which finished tasks may go.
+#[derive(Debug, Clone)]
+pub struct Expired {
+    /// Only tasks in these final states.
+    pub states: Vec<TaskState>,
+    /// Only tasks that ended before.
+    pub finished_before: Timestamp,
+    /// Only this namespace.
+    pub namespace: Option<String>,
+}
+
+/// What one transaction of deleting did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deleted {
+    /// Tasks that are gone, with all that belonged to them.
+    pub tasks: u64,
+    /// Where the next transaction begins; `None` if there is nothing left to look at.
+    pub last: Option<TaskId>,
+}
+
 /// One page of a list, newest first.
 #[derive(Debug, Clone)]
 pub struct Page {
@@ -298,6 +318,15 @@ pub trait Store: Send + Sync + 'static {
         filter: TaskFilter,
         page: Page,
     ) -> BoxFuture<'_, Result<Vec<TaskSummary>, StoreError>>;
+
+    /// Deletes up to so many finished tasks with all that belongs to them, oldest first, beginning
+    /// after `after`. Nobody waits for it: a task that somebody else has locked is left.
+    fn delete_finished(
+        &self,
+        expired: Expired,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Deleted, StoreError>>;
 
     /// Every queue that has open steps or a limit.
     fn queues(&self) -> BoxFuture<'_, Result<Vec<QueueRecord>, StoreError>>;

@@ -18,6 +18,7 @@ use crate::executor::TaskExecutor;
 use crate::handler::TaskHandler;
 use crate::options::Options;
 use crate::registry::Registry;
+use crate::retention::Sweeper;
 use crate::task::step_position;
 use crate::worker::{Message, Parts, Thread, Worker, random_worker_id};
 
@@ -115,6 +116,8 @@ impl Builder {
         };
         let grace = Duration::from_secs(self.options.shutdown_grace_seconds);
         let (options, events) = (self.options, publisher.clone());
+        let sweeper = (!options.retention.is_empty())
+            .then(|| Sweeper::start(&runtime, store.clone(), options.retention.clone()));
         let parts = Parts {
             store: store.clone(),
             registry,
@@ -135,6 +138,7 @@ impl Builder {
             grace,
             thread: None,
             end,
+            _sweeper: sweeper,
         };
         Ok((tasker, worker, ended))
     }
@@ -191,6 +195,8 @@ pub struct Tasker {
     /// `None` if the loop runs on a thread of the caller's.
     thread: Option<JoinHandle<()>>,
     end: oneshot::Receiver<()>,
+    /// Deletes old tasks for as long as this lives.
+    _sweeper: Option<Sweeper>,
 }
 
 impl Tasker {

@@ -17,6 +17,7 @@ mod task;
 mod executor;
 mod explain;
 mod doctor;
+mod retention;
 mod engine;
 
 pub use doctor::{Diagnosis, Finding, diagnose};
@@ -29,7 +30,8 @@ pub use handler::{
     NonRetryableError, PermanentError, RetryableError, Step, StepContext, StepError, StepResult,
     TaskHandler,
 };
-pub use options::Options;
+pub use options::{Options, Retention};
+pub use retention::prune;
 pub use task::{Task, WorkflowStep, step_position};
 pub use tasker_model as model;
 pub use tasker_model::request::TaskRequest;

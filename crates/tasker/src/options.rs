@@ -5,6 +5,17 @@ use tasker_model::name::Queue;
 
 use crate::error::Error;
 
+/// How long the finished tasks of a namespace, or of all, are kept after their end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Only this namespace.
+    pub namespace: Option<String>,
+    /// Days for complete, cancelled and resolved tasks.
+    pub complete_days: u32,
+    /// Days for failed tasks, which somebody may still want to look at.
+    pub error_days: u32,
+}
+
 /// How an engine works.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -32,6 +43,8 @@ pub struct Options {
     pub event_buffer: usize,
     /// What makes two requests the same.
     pub identity_strategy: IdentityStrategy,
+    /// How long finished tasks are kept; for ever if empty.
+    pub retention: Vec<Retention>,
     /// Seed of the jitter in backoffs; chosen by chance if absent.
     pub jitter_seed: Option<u64>,
 }
@@ -50,6 +63,7 @@ impl Default for Options {
             commit_batch_max: 1_000,
             event_buffer: 4_096,
             identity_strategy: IdentityStrategy::Default,
+            retention: Vec::new(),
             jitter_seed: None,
         }
     }

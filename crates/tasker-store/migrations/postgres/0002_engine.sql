@@ -855,3 +855,37 @@ BEGIN
     FROM unnest(p_edge_parents, p_edge_children, p_edge_ordinals) AS e (parent, child, ordinal);
     RETURN v_id;
 END $$;
+
+-- Deletes up to p_limit finished tasks with all that belongs to them, in the order of their ids, which is
+-- that of their creation. Ids are UUIDv7: those that were made after the limit need not be looked at (an
+-- hour is left for clocks that disagree). Nobody waits: a task that somebody has locked is left.
+CREATE FUNCTION tasker_delete_finished(
+    p_states text[], p_finished_before timestamptz, p_namespace text, p_after uuid, p_limit int,
+    OUT deleted int, OUT last uuid)
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_tasks uuid[];
+    v_end uuid := (lpad(to_hex(greatest(0, extract(epoch FROM p_finished_before + interval '1 hour') * 1000)::bigint), 12, '0')
+                   || '7fff8fffffffffffffff')::uuid;
+BEGIN
+    SELECT array_agg(e.task_id ORDER BY e.task_id) INTO v_tasks
+    FROM (SELECT t.task_id
+          FROM tasker_tasks t
+          JOIN tasker_templates p ON p.template_id = t.template_id
+          WHERE t.task_id > p_after AND t.task_id < v_end AND t.finished_at < p_finished_before
+            AND t.state = ANY (p_states) AND (p_namespace IS NULL OR p.namespace = p_namespace)
+          ORDER BY t.task_id
+          LIMIT p_limit
+          FOR UPDATE OF t SKIP LOCKED) e;
+    deleted := coalesce(cardinality(v_tasks), 0);
+    last := v_tasks[deleted];
+    DELETE FROM tasker_transitions WHERE task_id = ANY (v_tasks);
+    DELETE FROM tasker_steps WHERE task_id = ANY (v_tasks);
+    DELETE FROM tasker_requests WHERE task_id = ANY (v_tasks);
+    DELETE FROM tasker_tasks WHERE task_id = ANY (v_tasks);
+END $$;

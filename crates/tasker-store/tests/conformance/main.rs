@@ -19,6 +19,7 @@ mod complete;
 mod heartbeat;
 mod operate;
 mod query;
+mod queue;
 mod moves;
 mod random;
 mod audit;
@@ -154,6 +155,17 @@ on_every_backend! {
         a_list_tells_what_a_task_tells,
         definitions_are_kept_once_each,
         the_change_mark_changes_with_every_commit;
+    queue:
+        a_task_does_not_start_before_its_time,
+        a_start_in_the_past_is_now,
+        a_priority_is_worth_ten_seconds_a_level,
+        priorities_are_claimed_together,
+        a_queue_of_its_own_is_claimed_apart,
+        a_limited_queue_runs_no_more_than_its_limit,
+        a_limit_of_zero_pauses_a_queue,
+        an_expired_lease_takes_no_room,
+        queues_tell_what_runs_and_what_waits,
+        finished_tasks_are_deleted_in_batches;
     moves:
         every_legal_move_but_one_is_taken;
     random:

@@ -1,0 +1,2 @@
+-- delete.task
+DELETE FROM tasker_tasks WHERE task_no = ?1

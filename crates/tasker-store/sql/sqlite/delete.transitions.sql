@@ -1,0 +1,2 @@
+-- delete.transitions
+DELETE FROM tasker_transitions WHERE task_no = ?1
