@@ -27,6 +27,7 @@ pub(crate) async fn throughput(
     match place {
         Place::Sqlite { path, .. } => Ok(sqlite::throughput(path, workload, tasks)?),
         Place::Postgres(schema) => postgres::throughput(schema, workload, tasks).await,
+        Place::Elsewhere(_) => Err("the floor needs a store of its own".into()),
     }
 }
 
@@ -40,5 +41,6 @@ pub(crate) async fn latency(
     match place {
         Place::Sqlite { path, .. } => Ok(sqlite::latency(path, workload, rounds)?),
         Place::Postgres(schema) => postgres::latency(schema, workload, rounds).await,
+        Place::Elsewhere(_) => Err("the floor needs a store of its own".into()),
     }
 }

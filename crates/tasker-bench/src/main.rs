@@ -8,6 +8,7 @@ mod workload;
 mod place;
 mod floor;
 mod scale;
+mod load;
 mod peers;
 
 use std::error::Error;
@@ -56,6 +57,21 @@ struct Arguments {
         default_value = "sqlite"
     )]
     store: Vec<Kind>,
+    /// Instead: a steady load over so many seconds, with the rows that wait for vacuum
+    #[arg(long, value_name = "SECONDS")]
+    endurance: Option<u64>,
+    /// With --endurance: three clients hold a snapshot during the middle third
+    #[arg(long, requires = "endurance")]
+    hold: bool,
+    /// Instead: what a step costs beside so many tasks that wait for their retry
+    #[arg(long, value_name = "TASKS")]
+    waiting: Option<u32>,
+    /// Instead: throughput with one, two and four worker processes
+    #[arg(long)]
+    nodes: bool,
+    /// A worker process of --nodes
+    #[arg(long, value_name = "URL", hide = true)]
+    work_on: Option<String>,
     /// Then also: other engines, on the PostgreSQL that `TASKER_BENCH_POSTGRES` names
     #[arg(long)]
     peers: bool,
@@ -110,6 +126,19 @@ fn main() -> Result<(), Box<dyn Error>> {
             &arguments.folder,
             Duration::from_secs(seconds),
         ));
+    }
+    if let Some(url) = &arguments.work_on {
+        return runtime.block_on(load::work_on(url));
+    }
+    if let Some(seconds) = arguments.endurance {
+        let run = load::endurance(first, &arguments.folder, seconds, arguments.hold);
+        return runtime.block_on(run);
+    }
+    if let Some(tasks) = arguments.waiting {
+        return runtime.block_on(load::waiting(first, &arguments.folder, tasks));
+    }
+    if arguments.nodes {
+        return runtime.block_on(load::nodes(first, &arguments.folder));
     }
     if let Some(finished) = arguments.history {
         return runtime.block_on(scale::history(first, &arguments.folder, finished));
@@ -305,7 +334,7 @@ async fn wait_for_all(tasker: &Tasker) -> Result<u64, tasker::Error> {
         .is_empty()
     {
         asked += 2;
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let failed = TaskFilter {
         states: vec![TaskState::Error],

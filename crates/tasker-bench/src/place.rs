@@ -27,8 +27,13 @@ impl Kind {
 
 /// A fresh store.
 pub(crate) enum Place {
-    Sqlite { path: PathBuf, _folder: TempDir },
+    Sqlite {
+        path: PathBuf,
+        _folder: TempDir,
+    },
     Postgres(Schema),
+    /// Somebody else's, by its URL.
+    Elsewhere(String),
 }
 
 /// A schema of its own in the database that `TASKER_BENCH_POSTGRES` names.
@@ -62,6 +67,7 @@ impl Place {
         match self {
             Place::Sqlite { path, .. } => format!("sqlite:{}", path.display()),
             Place::Postgres(schema) => schema.url(),
+            Place::Elsewhere(url) => url.clone(),
         }
     }
 
@@ -72,6 +78,27 @@ impl Place {
             schema.connect().await?.batch_execute(&drop).await?;
         }
         Ok(())
+    }
+
+    /// A client that reads at one moment for as long as it lives: nothing that was deleted since
+    /// can be vacuumed.
+    pub(crate) async fn hold_snapshot(&self) -> Result<Client, Box<dyn Error>> {
+        let Place::Postgres(schema) = self else {
+            return Err("only a PostgreSQL store has snapshots to hold".into());
+        };
+        let client = schema.connect().await?;
+        client.batch_execute(HOLD).await?;
+        Ok(client)
+    }
+
+    /// Rows that wait for vacuum, in all tables of the schema.
+    pub(crate) async fn dead_rows(&self) -> Result<Option<i64>, Box<dyn Error>> {
+        let Place::Postgres(schema) = self else {
+            return Ok(None);
+        };
+        let client = schema.connect().await?;
+        let row = client.query_one(DEAD_ROWS, &[&schema.name]).await?;
+        Ok(row.get(0))
     }
 
     /// What the server has counted so far; `None` where there is no server.
@@ -86,6 +113,9 @@ impl Place {
     }
 }
 
+const HOLD: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM tasker_templates";
+const DEAD_ROWS: &str =
+    "SELECT sum(n_dead_tup)::bigint FROM pg_stat_user_tables WHERE schemaname = $1";
 const COUNTERS: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8";
 
 /// Running totals of a server.
@@ -105,7 +135,8 @@ pub(crate) fn server() -> Result<String, Box<dyn Error>> {
 impl Schema {
     fn url(&self) -> String {
         let and = if self.server.contains('?') { '&' } else { '?' };
-        format!("{}{and}schema={}", self.server, self.name)
+        // As the other engines connect; encryption on one machine would measure something else.
+        format!("{}{and}sslmode=disable&schema={}", self.server, self.name)
     }
 
     /// A plain connection that finds the schema's tables.
