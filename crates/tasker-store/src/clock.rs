@@ -130,6 +130,9 @@ struct Wait {
 
 impl Wait {
     fn begin(shared: &Arc<Mutex<Hands>>, until: Timestamp) -> Wait {
+        // The next whole microsecond: the clock shows no others.
+        let until = until.checked_add(Duration::from_nanos(999));
+        let until = whole_microseconds(until.unwrap_or(Timestamp::MAX));
         let mut hands = lock(shared);
         hands.last += 1;
         let key = (until, hands.last);

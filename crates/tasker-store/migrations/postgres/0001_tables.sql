@@ -42,6 +42,9 @@ CREATE TABLE tasker_template_edges (
     child       int    NOT NULL,
     -- The place of the parent among those that the child names.
     ordinal     int    NOT NULL,
+    -- What a completion must know of the child.
+    child_parents int  NOT NULL,
+    child_queue   text NOT NULL,
     PRIMARY KEY (template_id, parent, child)
 );
 

@@ -602,13 +602,14 @@ END $$;
 -- The arrays have one element per completion and are sorted by task. p_ends: complete, error or pending
 -- (handed back). p_delays_ms: when to try again after a failure; null if for good. p_limited: the
 -- failure may be tried again, but the worker believes that no attempt is left; the limit may have been
--- raised meanwhile. p_slots is 0 without a budget. p_also_due: look for steps that were due before, too.
+-- raised meanwhile. p_slots is 0 without a budget. p_runs: what the worker runs, as `template:queue`;
+-- p_queues and p_templates say the same as columns. p_also_due: look for steps that were due before, too.
 -- p_known: the worker has the contexts of these tasks, and of course the results that it hands in, so a
 -- child all of whose parents ended here is answered without its inputs.
 CREATE FUNCTION tasker_complete(
     p_now timestamptz, p_worker uuid, p_tasks uuid[], p_positions int[], p_attempts int[], p_ends text[],
     p_delays_ms bigint[], p_limited boolean[], p_kinds text[], p_failures text[], p_results text[],
-    p_lease_ms bigint, p_slots int, p_queues text[], p_templates bigint[], p_also_due boolean,
+    p_lease_ms bigint, p_slots int, p_runs text[], p_queues text[], p_templates bigint[], p_also_due boolean,
     p_due_after timestamptz, p_leased_after timestamptz, p_known boolean)
 RETURNS SETOF tasker_answer
 LANGUAGE plpgsql
@@ -632,57 +633,44 @@ DECLARE
     v_read_positions int[] := '{}';
     v_limited text[] := ARRAY(SELECT queue FROM tasker_queues);
     v_answer tasker_answer;
-    c record;
+    v_taken boolean;
     e record;
 BEGIN
-    FOR c IN
-        SELECT *
-        FROM unnest(p_tasks, p_positions, p_attempts, p_ends, p_delays_ms, p_limited, p_kinds, p_failures,
-                    p_results) WITH ORDINALITY AS c (task_id, position, attempt, state, delay_ms, limited,
-                                                     kind, failure, result, ordinal)
-        UNION ALL
-        SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-    LOOP
-        IF c.task_id IS DISTINCT FROM v_task.task_id THEN
+    -- One round more than there are completions: it closes the last task.
+    FOR i IN 1 .. cardinality(p_tasks) + 1 LOOP
+        IF p_tasks[i] IS DISTINCT FROM v_task.task_id THEN
             IF v_done <> '{}' THEN
                 FOR e IN
-                    SELECT g.child, count(*)::int AS parents, s.parents AS all_parents,
-                           v_slots > 0
-                           AND EXISTS (SELECT FROM unnest(p_queues, p_templates) AS r (queue, template_id)
-                                       WHERE r.queue = s.queue AND r.template_id = g.template_id)
-                           AND s.queue <> ALL (v_limited) AS mine
+                    SELECT g.child, count(*)::int AS parents, g.child_parents,
+                           (g.template_id || ':' || g.child_queue) = ANY (p_runs)
+                           AND g.child_queue <> ALL (v_limited) AS mine
                     FROM tasker_template_edges g
-                    JOIN tasker_template_steps s ON s.template_id = g.template_id AND s.position = g.child
                     WHERE g.template_id = v_task.template_id AND g.parent = ANY (v_done)
-                    GROUP BY g.template_id, g.child, s.parents, s.queue
+                    GROUP BY g.template_id, g.child, g.child_parents, g.child_queue
                     ORDER BY g.child
                 LOOP
                     IF e.mine AND v_slots > 0 THEN
                         -- A step that becomes ready is claimed by the worker that made it so: one update
                         -- instead of two, and no detour through the index of due steps.
                         UPDATE tasker_steps
-                        SET due_at = CASE WHEN unfinished_parents = e.parents AND state = 'pending'
-                                          THEN v_now + v_lease ELSE due_at END,
-                            attempts = attempts + (unfinished_parents = e.parents AND state = 'pending')::int,
-                            worker = CASE WHEN unfinished_parents = e.parents AND state = 'pending'
-                                          THEN p_worker ELSE worker END,
-                            started_at = CASE WHEN unfinished_parents = e.parents AND state = 'pending'
-                                              THEN v_now ELSE started_at END,
-                            state = CASE WHEN unfinished_parents = e.parents AND state = 'pending'
-                                         THEN 'in_progress' ELSE state END,
-                            unfinished_parents = unfinished_parents - e.parents
+                        SET unfinished_parents = 0, state = 'in_progress', attempts = attempts + 1,
+                            worker = p_worker, started_at = v_now, due_at = v_now + v_lease
                         WHERE task_id = v_task.task_id AND position = e.child
-                        RETURNING state, unfinished_parents, attempts, attempt_limit INTO v_child;
+                          AND unfinished_parents = e.parents AND state = 'pending'
+                        RETURNING attempts, attempt_limit INTO v_child;
+                        v_taken := FOUND;
                     ELSE
+                        v_taken := false;
+                    END IF;
+                    IF NOT v_taken THEN
                         UPDATE tasker_steps
                         SET due_at = CASE WHEN unfinished_parents = e.parents AND state = 'pending'
                                           THEN v_now ELSE due_at END,
                             unfinished_parents = unfinished_parents - e.parents
                         WHERE task_id = v_task.task_id AND position = e.child
-                        RETURNING state, unfinished_parents, attempts, attempt_limit INTO v_child;
+                        RETURNING unfinished_parents = 0 AND state = 'pending' AS ready INTO v_child;
                     END IF;
-                    CONTINUE WHEN v_child.unfinished_parents > 0;
-                    IF v_child.state = 'in_progress' THEN
+                    IF v_taken THEN
                         v_slots := v_slots - 1;
                         v_task.open_steps := v_task.open_steps + 1;
                         v_task.transitions := v_task.transitions + 1;
@@ -690,7 +678,7 @@ BEGIN
                                                         attempt, worker)
                         VALUES (v_task.task_id, v_task.transitions, e.child, 'pending', 'in_progress', v_now,
                                 v_child.attempts, p_worker);
-                        IF p_known AND e.parents = e.all_parents THEN
+                        IF p_known AND e.parents = e.child_parents THEN
                             RETURN NEXT ROW('claimed', v_task.task_id, e.child, v_child.attempts,
                                             v_child.attempt_limit, v_task.template_id, NULL, NULL, NULL, NULL,
                                             NULL, NULL, NULL)::tasker_answer;
@@ -698,7 +686,7 @@ BEGIN
                             v_read_tasks := v_read_tasks || v_task.task_id;
                             v_read_positions := v_read_positions || e.child;
                         END IF;
-                    ELSIF v_child.state = 'pending' THEN
+                    ELSIF v_child.ready THEN
                         v_task.open_steps := v_task.open_steps + 1;
                         v_left_due := true;
                     END IF;
@@ -715,41 +703,41 @@ BEGIN
                     WHERE task_id = v_task.task_id;
                 END IF;
             END IF;
-            EXIT WHEN c.task_id IS NULL;
+            EXIT WHEN p_tasks[i] IS NULL;
             v_touched := false;
-            SELECT * INTO v_task FROM tasker_tasks WHERE task_id = c.task_id FOR NO KEY UPDATE;
+            SELECT * INTO v_task FROM tasker_tasks WHERE task_id = p_tasks[i] FOR NO KEY UPDATE;
             v_now := coalesce(p_now, clock_timestamp());
         END IF;
         -- Only the attempt that holds the lease: everybody else changes nothing.
         UPDATE tasker_steps
-        SET state = c.state, worker = NULL, finished_at = v_now, failure = c.kind, result = c.result::json,
-            attempts = attempts - (c.state = 'pending')::int,
+        SET state = p_ends[i], worker = NULL, finished_at = v_now, failure = p_kinds[i], result = p_results[i]::json,
+            attempts = attempts - (p_ends[i] = 'pending')::int,
             due_at = CASE
-                WHEN c.state = 'pending' OR (c.limited AND attempts < attempt_limit) THEN v_now
-                ELSE v_now + make_interval(secs => c.delay_ms / 1000.0)
+                WHEN p_ends[i] = 'pending' OR (p_limited[i] AND attempts < attempt_limit) THEN v_now
+                ELSE v_now + make_interval(secs => p_delays_ms[i] / 1000.0)
             END
-        WHERE task_id = c.task_id AND position = c.position AND attempts = c.attempt AND worker = p_worker
+        WHERE task_id = p_tasks[i] AND position = p_positions[i] AND attempts = p_attempts[i] AND worker = p_worker
         RETURNING due_at, started_at, queue INTO v_step;
         CONTINUE WHEN NOT FOUND;
         v_touched := true;
         -- There is room on a limited queue now.
         v_left_due := v_left_due OR v_step.queue = ANY (v_limited);
-        v_recorded := v_recorded || c.ordinal::int;
+        v_recorded := v_recorded || i;
         v_task.transitions := v_task.transitions + 1;
-        IF c.state = 'complete' THEN
+        IF p_ends[i] = 'complete' THEN
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
                                             worker, duration)
-            VALUES (c.task_id, v_task.transitions, c.position, 'in_progress', 'complete', v_now, c.attempt,
+            VALUES (p_tasks[i], v_task.transitions, p_positions[i], 'in_progress', 'complete', v_now, p_attempts[i],
                     p_worker, greatest(0, round(extract(epoch FROM v_now - v_step.started_at) * 1000000)));
             v_task.open_steps := v_task.open_steps - 1;
             v_task.done_steps := v_task.done_steps + 1;
-            v_done := v_done || c.position;
-        ELSIF c.state = 'error' THEN
+            v_done := v_done || p_positions[i];
+        ELSIF p_ends[i] = 'error' THEN
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
                                             worker, duration, failure, retry_at)
-            VALUES (c.task_id, v_task.transitions, c.position, 'in_progress', 'error', v_now, c.attempt,
+            VALUES (p_tasks[i], v_task.transitions, p_positions[i], 'in_progress', 'error', v_now, p_attempts[i],
                     p_worker, greatest(0, round(extract(epoch FROM v_now - v_step.started_at) * 1000000)),
-                    c.failure::json, v_step.due_at);
+                    p_failures[i]::json, v_step.due_at);
             IF v_step.due_at IS NULL THEN
                 v_task.open_steps := v_task.open_steps - 1;
                 v_task.failed_steps := v_task.failed_steps + 1;
@@ -757,7 +745,7 @@ BEGIN
         ELSE
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
                                             worker, reason)
-            VALUES (c.task_id, v_task.transitions, c.position, 'in_progress', 'pending', v_now, c.attempt,
+            VALUES (p_tasks[i], v_task.transitions, p_positions[i], 'in_progress', 'pending', v_now, p_attempts[i],
                     p_worker, 'handed_back');
             v_left_due := true;
         END IF;
@@ -850,8 +838,8 @@ BEGIN
            s.skippable, s.level
     FROM unnest(p_steps, p_queues, p_attempt_limits, p_parents, p_skippable, p_levels) WITH ORDINALITY
         AS s (name, queue, attempt_limit, parents, skippable, level, ordinal);
-    INSERT INTO tasker_template_edges (template_id, parent, child, ordinal)
-    SELECT v_id, e.parent, e.child, e.ordinal
+    INSERT INTO tasker_template_edges (template_id, parent, child, ordinal, child_parents, child_queue)
+    SELECT v_id, e.parent, e.child, e.ordinal, p_parents[e.child + 1], p_queues[e.child + 1]
     FROM unnest(p_edge_parents, p_edge_children, p_edge_ordinals) AS e (parent, child, ordinal);
     RETURN v_id;
 END $$;

@@ -39,4 +39,10 @@ impl Budget {
             templates: runnable.iter().map(|(_, template)| template.0).collect(),
         }
     }
+
+    /// The same as one text per definition and queue.
+    pub(super) fn runs(&self) -> Vec<String> {
+        let runnable = self.templates.iter().zip(&self.queues);
+        runnable.map(|(template, queue)| format!("{template}:{queue}")).collect()
+    }
 }

@@ -124,6 +124,7 @@ impl Inner {
                     (&results, Type::TEXT_ARRAY),
                     (&columns.lease_ms, Type::INT8),
                     (&columns.slots, Type::INT4),
+                    (&columns.runs(), Type::TEXT_ARRAY),
                     (&columns.queues, Type::TEXT_ARRAY),
                     (&columns.templates, Type::INT8_ARRAY),
                     (&also_due, Type::BOOL),
