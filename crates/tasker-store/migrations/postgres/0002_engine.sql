@@ -317,117 +317,97 @@ SET jit = off
 AS $$
 DECLARE
     v_now timestamptz;
-    v_lease interval := make_interval(secs => p_lease_ms / 1000.0);
+    v_until timestamptz;
     v_known uuid[];
     v_words text[];
-    v_new uuid[];
-    v_takes int[] := p_takes;
-    v_bypassing record;
+    v_limited boolean;
+    v_template_id bigint;
+    v_steps int;
+    v_roots int;
+    v_deadline interval;
+    v_takes int;
+    v_id uuid;
+    r record;
 BEGIN
     IF array_remove(p_keys, NULL) <> '{}' OR array_remove(p_identities, NULL) <> '{}' THEN
         SELECT * INTO v_known, v_words
         FROM tasker_known(p_ids, p_keys, p_identities, p_since);
     END IF;
     v_now := coalesce(p_now, clock_timestamp());
+    v_until := v_now + make_interval(secs => p_lease_ms / 1000.0);
     -- What a limited queue has room for is known to a look for due steps alone.
-    PERFORM FROM tasker_queues;
-    IF FOUND THEN
-        v_takes := array_fill(0, ARRAY[cardinality(p_ids)]);
-    END IF;
+    v_limited := EXISTS (SELECT FROM tasker_queues);
 
-    WITH requested AS (
-        INSERT INTO tasker_requests (task_id, context, initiator, source_system, reason, tags,
-                                     bypass_steps, requested_at, idempotency_key, identity, priority, start_at)
-        SELECT i.task_id, i.context::json, i.initiator, i.source_system, i.reason, i.tags::json,
-               i.bypass::json, coalesce(i.requested_at, v_now), i.key, i.identity, i.priority, i.start_at
-        FROM unnest(p_ids, p_contexts, p_initiators, p_source_systems, p_reasons, p_tags, p_bypass,
-                    p_requested_at, p_keys, p_identities, p_priorities, p_start_at) WITH ORDINALITY
-            AS i (task_id, context, initiator, source_system, reason, tags, bypass, requested_at, key,
-                  identity, priority, start_at, ordinal)
-        WHERE v_known IS NULL OR v_known[i.ordinal] IS NULL
-        -- Nothing is inserted if the id exists: the create was repeated after a lost answer.
-        ON CONFLICT (task_id) DO NOTHING
-        RETURNING task_id
-    )
-    SELECT array_agg(task_id) INTO v_new FROM requested;
-
-    IF cardinality(v_new) = cardinality(p_ids) THEN
-        v_new := NULL;
-    ELSE
-        v_new := coalesce(v_new, '{}');
-        RETURN QUERY
-        SELECT 'created', coalesce(v_known[i.ordinal], i.task_id), NULL::int, NULL::int, NULL::bigint,
-               NULL::bigint, coalesce(v_words[i.ordinal], 'existing'), NULL::text, NULL::text[],
-               ARRAY[i.ordinal::int], NULL::timestamptz, NULL::timestamptz, NULL::boolean
-        FROM unnest(p_ids) WITH ORDINALITY AS i (task_id, ordinal)
-        WHERE i.task_id <> ALL (v_new);
-    END IF;
-
-    INSERT INTO tasker_tasks (task_id, template_id, state, total_steps, done_steps, open_steps, failed_steps,
-                              cancelled_steps, transitions, created_at, deadline_at)
-    SELECT i.task_id, i.template_id, CASE WHEN i.takes > 0 THEN 'in_progress' ELSE 'pending' END, t.steps, 0,
-           t.roots, 0, 0, 1 + t.steps + i.takes + (i.takes > 0)::int, v_now,
-           v_now + make_interval(secs => t.deadline_ms / 1000.0)
-    FROM unnest(p_ids, p_template_ids, v_takes) AS i (task_id, template_id, takes)
-    JOIN tasker_templates t ON t.template_id = i.template_id
-    WHERE v_new IS NULL OR i.task_id = ANY (v_new);
-
-    INSERT INTO tasker_steps (task_id, position, attempts, attempt_limit, lost_attempts, unfinished_parents,
-                              priority, template_id, due_at, started_at, worker, state, queue, name)
-    SELECT i.task_id, s.position, coalesce((s.root <= i.takes)::int, 0), s.attempt_limit, 0, s.parents, i.priority,
-           i.template_id,
-           CASE WHEN s.root <= i.takes THEN v_now + v_lease
-                WHEN s.parents = 0 THEN greatest(v_now, i.start_at) END,
-           CASE WHEN s.root <= i.takes THEN v_now END,
-           CASE WHEN s.root <= i.takes THEN p_worker END,
-           CASE WHEN s.root <= i.takes THEN 'in_progress' ELSE 'pending' END, s.queue, s.name
-    FROM unnest(p_ids, p_template_ids, v_takes, p_priorities, p_start_at)
-        AS i (task_id, template_id, takes, priority, start_at)
-    JOIN tasker_template_steps s ON s.template_id = i.template_id
-    WHERE v_new IS NULL OR i.task_id = ANY (v_new);
-
-    -- All that is recorded of a creation is known beforehand, numbers included.
-    INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt, worker)
-    SELECT i.task_id, 1, NULL::int, NULL, 'pending', v_now, NULL::int, NULL::uuid
-    FROM unnest(p_ids) AS i (task_id)
-    WHERE v_new IS NULL OR i.task_id = ANY (v_new)
-    UNION ALL
-    SELECT i.task_id, 2 + s.position, s.position, NULL, 'pending', v_now, NULL, NULL
-    FROM unnest(p_ids, p_template_ids) AS i (task_id, template_id)
-    JOIN tasker_template_steps s ON s.template_id = i.template_id
-    WHERE v_new IS NULL OR i.task_id = ANY (v_new);
-
-    IF v_takes <> array_fill(0, ARRAY[cardinality(p_ids)]) THEN
-        INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt, worker)
-        SELECT i.task_id, 2 + t.steps, NULL::int, 'pending', 'in_progress', v_now, NULL::int, NULL::uuid
-        FROM unnest(p_ids, p_template_ids, v_takes) AS i (task_id, template_id, takes)
-        JOIN tasker_templates t ON t.template_id = i.template_id
-        WHERE i.takes > 0 AND (v_new IS NULL OR i.task_id = ANY (v_new))
-        UNION ALL
-        SELECT i.task_id, 2 + t.steps + s.root, s.position, 'pending', 'in_progress', v_now, 1, p_worker
-        FROM unnest(p_ids, p_template_ids, v_takes) AS i (task_id, template_id, takes)
-        JOIN tasker_templates t ON t.template_id = i.template_id
-        JOIN tasker_template_steps s ON s.template_id = i.template_id AND s.root <= i.takes
-        WHERE v_new IS NULL OR i.task_id = ANY (v_new);
-        RETURN QUERY
-        SELECT 'claimed', i.task_id, s.position, 1, s.attempt_limit, i.template_id, NULL::text, NULL::text,
-               NULL::text[], NULL::int[], NULL::timestamptz, NULL::timestamptz, NULL::boolean
-        FROM unnest(p_ids, p_template_ids, v_takes) WITH ORDINALITY AS i (task_id, template_id, takes, ordinal)
-        JOIN tasker_template_steps s ON s.template_id = i.template_id AND s.root <= i.takes
-        WHERE v_new IS NULL OR i.task_id = ANY (v_new)
-        ORDER BY i.ordinal, s.position;
-    END IF;
-
-    IF array_remove(p_bypass, '[]') <> '{}' THEN
-        FOR v_bypassing IN
-            SELECT * FROM unnest(p_ids, p_bypass) AS b (task_id, bypass)
-            WHERE bypass <> '[]' AND (v_new IS NULL OR task_id = ANY (v_new))
-        LOOP
-            RETURN QUERY SELECT * FROM tasker_bypass(v_bypassing.task_id, v_bypassing.bypass::json, v_now);
-        END LOOP;
-    END IF;
+    FOR i IN 1 .. cardinality(p_ids) LOOP
+        v_id := p_ids[i];
+        IF v_known[i] IS NULL THEN
+            -- Nothing is inserted if the id exists: the create was repeated after a lost answer.
+            INSERT INTO tasker_requests (task_id, context, initiator, source_system, reason, tags, bypass_steps,
+                                         requested_at, idempotency_key, identity, priority, start_at)
+            VALUES (v_id, p_contexts[i]::json, p_initiators[i], p_source_systems[i], p_reasons[i],
+                    p_tags[i]::json, p_bypass[i]::json, coalesce(p_requested_at[i], v_now), p_keys[i],
+                    p_identities[i], p_priorities[i], p_start_at[i])
+            ON CONFLICT (task_id) DO NOTHING;
+        END IF;
+        IF v_known[i] IS NOT NULL OR NOT FOUND THEN
+            RETURN NEXT ROW('created', coalesce(v_known[i], v_id), NULL, NULL, NULL, NULL,
+                            coalesce(v_words[i], 'existing'), NULL, NULL, ARRAY[i], NULL, NULL,
+                            NULL)::tasker_answer;
+            CONTINUE;
+        END IF;
+        IF v_template_id IS DISTINCT FROM p_template_ids[i] THEN
+            SELECT template_id, steps, roots, make_interval(secs => deadline_ms / 1000.0)
+            INTO v_template_id, v_steps, v_roots, v_deadline
+            FROM tasker_templates
+            WHERE template_id = p_template_ids[i];
+        END IF;
+        v_takes := CASE WHEN v_limited THEN 0 ELSE p_takes[i] END;
+        -- All that is recorded of a creation is known beforehand, numbers included.
+        INSERT INTO tasker_tasks (task_id, template_id, state, total_steps, done_steps, open_steps, failed_steps,
+                                  cancelled_steps, transitions, created_at, deadline_at)
+        VALUES (v_id, p_template_ids[i], CASE WHEN v_takes > 0 THEN 'in_progress' ELSE 'pending' END,
+                v_steps, 0, v_roots, 0, 0, 1 + v_steps + v_takes + (v_takes > 0)::int, v_now,
+                v_now + v_deadline);
+        INSERT INTO tasker_transitions (task_id, sequence, to_state, at) VALUES (v_id, 1, 'pending', v_now);
+        INSERT INTO tasker_transitions (task_id, sequence, position, to_state, at)
+        SELECT v_id, 2 + position, position, 'pending', v_now
+        FROM tasker_template_steps
+        WHERE template_id = p_template_ids[i];
+        INSERT INTO tasker_steps (task_id, position, attempts, attempt_limit, lost_attempts, unfinished_parents,
+                                  priority, template_id, due_at, state, queue, name)
+        SELECT v_id, position, 0, attempt_limit, 0, parents, p_priorities[i], template_id,
+               CASE WHEN parents = 0 THEN greatest(v_now, p_start_at[i]) END, 'pending', queue, name
+        FROM tasker_template_steps
+        WHERE template_id = p_template_ids[i] AND (root > v_takes OR root IS NULL);
+        IF v_takes > 0 THEN
+            INSERT INTO tasker_transitions (task_id, sequence, from_state, to_state, at)
+            VALUES (v_id, 2 + v_steps, 'pending', 'in_progress', v_now);
+            FOR r IN
+                INSERT INTO tasker_steps (task_id, position, attempts, attempt_limit, lost_attempts,
+                                          unfinished_parents, priority, template_id, due_at, started_at, worker,
+                                          state, queue, name)
+                SELECT v_id, position, 1, attempt_limit, 0, 0, p_priorities[i], template_id, v_until, v_now,
+                       p_worker, 'in_progress', queue, name
+                FROM tasker_template_steps
+                WHERE template_id = p_template_ids[i] AND root <= v_takes
+                ORDER BY position
+                RETURNING position, attempt_limit
+            LOOP
+                RETURN NEXT ROW('claimed', v_id, r.position, 1, r.attempt_limit, p_template_ids[i], NULL, NULL,
+                                NULL, NULL, NULL, NULL, NULL)::tasker_answer;
+            END LOOP;
+            INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
+                                            worker)
+            SELECT v_id, 2 + v_steps + root, position, 'pending', 'in_progress', v_now, 1, p_worker
+            FROM tasker_template_steps
+            WHERE template_id = p_template_ids[i] AND root <= p_takes[i];
+        END IF;
+        IF p_bypass[i] <> '[]' THEN
+            RETURN QUERY SELECT * FROM tasker_bypass(v_id, p_bypass[i]::json, v_now);
+        END IF;
+    END LOOP;
     RETURN NEXT ROW('summary', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, v_now, NULL,
-                    v_takes <> p_takes)::tasker_answer;
+                    v_limited)::tasker_answer;
 END $$;
 
 -- Which requests mean a task that exists. Equal requests wait for each other here, in one order; then one
@@ -694,7 +674,18 @@ BEGIN
                 v_done := '{}';
             END IF;
             IF v_touched THEN
-                IF v_task.open_steps = 0 THEN
+                IF v_task.open_steps = 0 AND v_task.done_steps = v_task.total_steps
+                   AND v_task.state = 'in_progress' THEN
+                    -- What tasker_close would do, for the end that most tasks come to.
+                    INSERT INTO tasker_transitions (task_id, sequence, from_state, to_state, at)
+                    VALUES (v_task.task_id, v_task.transitions + 1, 'in_progress', 'complete', v_now);
+                    UPDATE tasker_tasks
+                    SET state = 'complete', done_steps = v_task.done_steps, open_steps = 0,
+                        transitions = v_task.transitions + 1, finished_at = v_now, deadline_at = NULL
+                    WHERE task_id = v_task.task_id;
+                    RETURN NEXT ROW('finished', v_task.task_id, NULL, NULL, NULL, NULL, 'complete', NULL, NULL,
+                                    NULL, NULL, NULL, NULL)::tasker_answer;
+                ELSIF v_task.open_steps = 0 THEN
                     RETURN QUERY SELECT * FROM tasker_close(v_task, v_now);
                 ELSE
                     UPDATE tasker_tasks

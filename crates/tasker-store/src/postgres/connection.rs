@@ -242,7 +242,8 @@ impl Connections {
         let source = Box::new(error);
         match code.code().get(..2).unwrap_or_default() {
             _ if code == SqlState::DISK_FULL => StoreError::DiskFull(source),
-            "08" | "53" | "55" | "57" | "40" => StoreError::Unavailable(source),
+            "08" | "53" | "57" | "40" => StoreError::Unavailable(source),
+            _ if code == SqlState::LOCK_NOT_AVAILABLE => StoreError::Unavailable(source),
             _ if code == SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::ReadOnly {
                 path: self.address.shown(),
                 source,
