@@ -199,7 +199,7 @@ fn wrong_use_is_explained() {
             "there is no store at `none.db`",
         ),
         (
-            &["--store", "postgres://me:secret@host/db", "doctor"],
+            &["--store", "mysql://me:secret@host/db", "doctor"],
             "is not a store",
         ),
         (&["--store", "tasks.db", "doctor"], "expected `sqlite:PATH`"),

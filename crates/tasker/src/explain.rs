@@ -11,7 +11,7 @@ use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
 use tasker_model::transition::{Change, Transition};
 use tasker_store::Store;
-use tasker_store::record::{StepRecord, TaskDetail, WorkerRecord};
+use tasker_store::record::{QueueRecord, StepRecord, TaskDetail, WorkerRecord};
 
 use crate::error::Error;
 
@@ -48,10 +48,12 @@ pub async fn explain(
         .checked_sub(WORKER_SILENT_AFTER)
         .unwrap_or(Timestamp::MIN);
     let workers = store.workers(since).await?;
+    let queues = store.queues().await?;
     let asked = Asked {
         detail: &detail,
         template: &template,
         workers: &workers,
+        queues: &queues,
         now,
     };
     let wanted = detail
@@ -71,6 +73,7 @@ struct Asked<'a> {
     detail: &'a TaskDetail,
     template: &'a TaskTemplate,
     workers: &'a [WorkerRecord],
+    queues: &'a [QueueRecord],
     now: Timestamp,
 }
 
@@ -84,9 +87,9 @@ impl Asked<'_> {
             Readiness::WaitingUntil(due) => self.backoff(step, due),
             Readiness::Blocked => self.blocked(step),
             Readiness::LeaseExpired => {
-                format!("its worker has vanished; {}", self.for_a_worker())
+                format!("its worker has vanished; {}", self.for_a_worker(step))
             }
-            Readiness::Ready => self.for_a_worker(),
+            Readiness::Ready => self.for_a_worker(step),
         }
     }
 
@@ -134,7 +137,7 @@ impl Asked<'_> {
                 failure.message,
                 self.in_(due)
             ),
-            None => format!("it is due in {}", self.in_(due)),
+            None => format!("its task is not to start before {due}: in {}", self.in_(due)),
         }
     }
 
@@ -154,7 +157,19 @@ impl Asked<'_> {
         }
     }
 
-    fn for_a_worker(&self) -> String {
+    fn for_a_worker(&self, step: &StepRecord) -> String {
+        let queue = self.template.queue(step.position);
+        let known = self.queues.iter().find(|known| known.queue == queue);
+        match known.and_then(|known| Some((known.concurrency_limit?, known.running))) {
+            Some((0, _)) => return format!("it is ready, but its queue `{queue}` is paused"),
+            Some((limit, running)) if running >= limit => {
+                return format!(
+                    "it is ready, but its queue `{queue}` is full: {running} attempts run, \
+                     {limit} may at the same time"
+                );
+            }
+            _ => {}
+        }
         let handler = self.template.full_name();
         if self
             .workers
