@@ -98,20 +98,20 @@ pub(crate) async fn endurance(
     );
     let parts = 15;
     let part = Duration::from_secs((seconds / parts).max(1));
-    let mut held = Vec::new();
+    let mut snapshots = Vec::new();
     for n in 0..parts {
         let middle = hold && (5..10).contains(&n);
-        if middle && held.is_empty() {
+        if middle && snapshots.is_empty() {
             for _ in 0..3 {
-                held.push(place.hold_snapshot().await?);
+                snapshots.push(place.hold_snapshot().await?);
             }
         } else if !middle {
-            held.clear();
+            snapshots.clear();
         }
         let rate = load.rate(part).await;
         let dead = place.dead_rows().await?;
         let (at, dead) = ((n + 1) * part.as_secs(), dead.unwrap_or(0));
-        println!("{at:>8} {rate:>10.0} {dead:>12} {:<10}", held.len());
+        println!("{at:>8} {rate:>10.0} {dead:>12} {:<10}", snapshots.len());
     }
     drop(load);
     wait_for_all(&tasker).await?;

@@ -40,6 +40,27 @@ struct Arguments {
     /// Where the databases are put for the time of the run; their disk is what is measured
     #[arg(long, value_name = "FOLDER", default_value = "target")]
     folder: PathBuf,
+    /// Which stores; several may be given
+    #[arg(
+        long,
+        value_name = "STORE",
+        value_delimiter = ',',
+        default_value = "sqlite"
+    )]
+    store: Vec<Kind>,
+    #[command(flatten)]
+    instead: Instead,
+    /// Then also: other engines, on the PostgreSQL that `TASKER_BENCH_POSTGRES` names
+    #[arg(long)]
+    peers: bool,
+    /// Only this workload
+    #[arg(long, value_name = "NAME")]
+    workload: Option<String>,
+}
+
+/// Questions of their own.
+#[derive(clap::Args)]
+struct Instead {
     /// Instead: what a step costs in a task of 10,000 steps, beside a task of 10
     #[arg(long)]
     large_tasks: bool,
@@ -49,14 +70,6 @@ struct Arguments {
     /// Instead: what an engine without work costs, over so many seconds
     #[arg(long, value_name = "SECONDS")]
     idle: Option<u64>,
-    /// Which stores; several may be given
-    #[arg(
-        long,
-        value_name = "STORE",
-        value_delimiter = ',',
-        default_value = "sqlite"
-    )]
-    store: Vec<Kind>,
     /// Instead: a steady load over so many seconds, with the rows that wait for vacuum
     #[arg(long, value_name = "SECONDS")]
     endurance: Option<u64>,
@@ -72,12 +85,6 @@ struct Arguments {
     /// A worker process of --nodes
     #[arg(long, value_name = "URL", hide = true)]
     work_on: Option<String>,
-    /// Then also: other engines, on the PostgreSQL that `TASKER_BENCH_POSTGRES` names
-    #[arg(long)]
-    peers: bool,
-    /// Only this workload
-    #[arg(long, value_name = "NAME")]
-    workload: Option<String>,
 }
 
 /// The figures of one workload.
@@ -116,32 +123,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err(format!("there is no such workload; there are {}", names.join(", ")).into());
     }
     let runtime = tokio::runtime::Runtime::new()?;
-    let first = arguments.store.first().copied().unwrap_or(Kind::Sqlite);
-    if arguments.large_tasks {
-        return runtime.block_on(scale::large_tasks(first, &arguments.folder));
-    }
-    if let Some(seconds) = arguments.idle {
-        return runtime.block_on(scale::idle(
-            first,
-            &arguments.folder,
-            Duration::from_secs(seconds),
-        ));
-    }
-    if let Some(url) = &arguments.work_on {
-        return runtime.block_on(load::work_on(url));
-    }
-    if let Some(seconds) = arguments.endurance {
-        let run = load::endurance(first, &arguments.folder, seconds, arguments.hold);
-        return runtime.block_on(run);
-    }
-    if let Some(tasks) = arguments.waiting {
-        return runtime.block_on(load::waiting(first, &arguments.folder, tasks));
-    }
-    if arguments.nodes {
-        return runtime.block_on(load::nodes(first, &arguments.folder));
-    }
-    if let Some(finished) = arguments.history {
-        return runtime.block_on(scale::history(first, &arguments.folder, finished));
+    if let Some(answered) = runtime.block_on(instead(&arguments)) {
+        return answered;
     }
     println!(
         "{:<8} {:<12} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8} {:>9} {:>6} {:>8} {:>9} {:>9}",
@@ -178,6 +161,39 @@ fn main() -> Result<(), Box<dyn Error>> {
         std::fs::write(file, serde_json::to_string_pretty(&figures)?)?;
     }
     Ok(())
+}
+
+/// Answers a question of its own, if one was asked.
+async fn instead(arguments: &Arguments) -> Option<Result<(), Box<dyn Error>>> {
+    let Instead {
+        large_tasks,
+        history,
+        idle,
+        endurance,
+        hold,
+        waiting,
+        nodes,
+        work_on,
+    } = &arguments.instead;
+    let kind = arguments.store.first().copied().unwrap_or(Kind::Sqlite);
+    let folder = &arguments.folder;
+    Some(if let Some(url) = work_on {
+        load::work_on(url).await
+    } else if *large_tasks {
+        scale::large_tasks(kind, folder).await
+    } else if let Some(seconds) = idle {
+        scale::idle(kind, folder, Duration::from_secs(*seconds)).await
+    } else if let Some(finished) = history {
+        scale::history(kind, folder, *finished).await
+    } else if let Some(seconds) = endurance {
+        load::endurance(kind, folder, *seconds, *hold).await
+    } else if let Some(tasks) = waiting {
+        load::waiting(kind, folder, *tasks).await
+    } else if *nodes {
+        load::nodes(kind, folder).await
+    } else {
+        return None;
+    })
 }
 
 fn print_row(figures: &Figures) {

@@ -16,8 +16,14 @@ use tasker::model::text_enum::UnknownWord;
     arg_required_else_help = true
 )]
 pub(crate) struct Arguments {
-    /// The store: sqlite:PATH or postgres://USER@HOST/DATABASE
-    #[arg(long, global = true, env = "TASKER_STORE", value_name = "URL")]
+    /// The store: `sqlite:PATH` or `postgres://USER@HOST/DATABASE`
+    #[arg(
+        long,
+        global = true,
+        env = "TASKER_STORE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
     pub(crate) store: Option<String>,
     /// Print JSON for programs instead of text for people
     #[arg(long, global = true)]

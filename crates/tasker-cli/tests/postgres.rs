@@ -4,9 +4,8 @@ use std::process::{Command, Output};
 
 /// A schema that nobody else uses, in the database for tests.
 fn store() -> String {
-    let server = std::env::var("TASKER_TEST_POSTGRES").expect(
-        "TASKER_TEST_POSTGRES names a database for tests; `cargo xtask test` starts one",
-    );
+    let server = std::env::var("TASKER_TEST_POSTGRES")
+        .expect("TASKER_TEST_POSTGRES names a database for tests; `cargo xtask test` starts one");
     let and = if server.contains('?') { '&' } else { '?' };
     let now = std::time::SystemTime::now();
     let since = now.duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -84,9 +83,15 @@ fn a_schema_that_is_missing_or_old_is_told_apart_from_one_that_is_ready() {
 
 #[test]
 fn the_sql_of_a_migration_names_the_schema() {
-    let (out, _, code) = said("postgres://ann@nowhere/x?schema=My%20Tasks", &["migrate", "--sql"]);
+    let (out, _, code) = said(
+        "postgres://ann@nowhere/x?schema=My%20Tasks",
+        &["migrate", "--sql"],
+    );
     assert_eq!(code, Some(0), "no server is needed");
-    assert!(out.contains("CREATE SCHEMA IF NOT EXISTS \"My Tasks\""), "{out}");
+    assert!(
+        out.contains("CREATE SCHEMA IF NOT EXISTS \"My Tasks\""),
+        "{out}"
+    );
     assert!(out.contains("CREATE TABLE tasker_steps") && out.ends_with("COMMIT;\n"));
 }
 
@@ -110,9 +115,21 @@ fn queues_are_limited_and_listed() {
 #[test]
 fn a_server_that_refuses_is_named_without_the_password() {
     let cases = [
-        ("postgres://ann:geheim@127.0.0.1:1/x", "cannot be reached", 1),
-        ("postgres://ann:geheim@127.0.0.1:1/x?sslmode=maybe", "it may be disable", 2),
-        ("postgres://ann:geheim@127.0.0.1:1/x?shema=a", "unknown option `shema`", 2),
+        (
+            "postgres://ann:geheim@127.0.0.1:1/x",
+            "cannot be reached",
+            1,
+        ),
+        (
+            "postgres://ann:geheim@127.0.0.1:1/x?sslmode=maybe",
+            "it may be disable",
+            2,
+        ),
+        (
+            "postgres://ann:geheim@127.0.0.1:1/x?shema=a",
+            "unknown option `shema`",
+            2,
+        ),
         ("postgres://", "names no user", 2),
         ("mysql://ann:geheim@host/x", "is not a store", 2),
     ];
@@ -120,7 +137,10 @@ fn a_server_that_refuses_is_named_without_the_password() {
         let (_, error, code) = said(store, &["task", "list"]);
         assert_eq!(code, Some(status), "{store}: {error}");
         assert!(error.contains(expected), "{store}: {error}");
-        assert!(!error.contains("geheim") && !error.contains("panicked"), "{error}");
+        assert!(
+            !error.contains("geheim") && !error.contains("panicked"),
+            "{error}"
+        );
     }
 }
 

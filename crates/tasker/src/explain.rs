@@ -137,7 +137,10 @@ impl Asked<'_> {
                 failure.message,
                 self.in_(due)
             ),
-            None => format!("its task is not to start before {due}: in {}", self.in_(due)),
+            None => format!(
+                "its task is not to start before {due}: in {}",
+                self.in_(due)
+            ),
         }
     }
 

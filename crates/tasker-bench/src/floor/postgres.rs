@@ -101,7 +101,7 @@ async fn transaction(client: &Client, calls: &[Call<'_>]) -> Result<(), tokio_po
             .iter()
             .map(|(sql, values)| client.execute(*sql, values)),
     );
-    let (_, _, _) = tokio::try_join!(
+    let ((), _, ()) = tokio::try_join!(
         client.batch_execute("BEGIN"),
         run,
         client.batch_execute("COMMIT")

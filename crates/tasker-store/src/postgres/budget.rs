@@ -43,6 +43,8 @@ impl Budget {
     /// The same as one text per definition and queue.
     pub(super) fn runs(&self) -> Vec<String> {
         let runnable = self.templates.iter().zip(&self.queues);
-        runnable.map(|(template, queue)| format!("{template}:{queue}")).collect()
+        runnable
+            .map(|(template, queue)| format!("{template}:{queue}"))
+            .collect()
     }
 }

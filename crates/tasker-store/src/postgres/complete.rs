@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Inner;
 use super::answer::KnownInputs;
 use super::budget::Budget;
-use super::row::{int, milliseconds};
+use super::row::{Parameter, Row, int, milliseconds};
 use crate::error::StoreError;
 use crate::store::{ClaimBudget, Completion, Lease, Progress, Recorded};
 
@@ -49,13 +49,23 @@ impl End<'_> {
     }
 }
 
-impl Inner {
-    pub(super) async fn complete(
-        &self,
-        worker: WorkerId,
-        completions: Vec<Completion>,
-        budget: Option<ClaimBudget>,
-    ) -> Result<(Vec<Recorded>, Progress), StoreError> {
+/// Completions, column by column, sorted by task: the order in which everybody locks tasks.
+struct Columns<'a> {
+    /// Where each stood in the call.
+    places: Vec<usize>,
+    tasks: Vec<Uuid>,
+    positions: Vec<i32>,
+    attempts: Vec<i32>,
+    states: Vec<&'static str>,
+    delays_ms: Vec<Option<i64>>,
+    limited: Vec<bool>,
+    kinds: Vec<Option<&'static str>>,
+    failures: Vec<Option<String>>,
+    results: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(completions: &'a [Completion]) -> Columns<'a> {
         // An attempt ends once, also within one call.
         let mut named = HashSet::with_capacity(completions.len());
         let mut once: Vec<(usize, &Completion)> = completions
@@ -63,32 +73,44 @@ impl Inner {
             .enumerate()
             .filter(|(_, completion)| named.insert(completion.lease))
             .collect();
-        // By task, and in the order in which everybody locks tasks.
         once.sort_by_key(|(_, completion)| completion.lease.step.task_id);
         let ends: Vec<End<'_>> = once.iter().map(|(_, c)| End::of(&c.settlement)).collect();
         let leases = || once.iter().map(|(_, completion)| completion.lease);
-        let tasks: Vec<Uuid> = leases().map(|l| *l.step.task_id.as_uuid()).collect();
-        let positions: Vec<i32> = leases().map(|l| int(l.step.position)).collect();
-        let attempts: Vec<i32> = leases().map(|l| int(l.attempt)).collect();
-        let states: Vec<&str> = ends.iter().map(|end| end.state.as_str()).collect();
-        let delays: Vec<_> = ends.iter().map(|end| end.delay_ms).collect();
-        let limited: Vec<bool> = ends.iter().map(End::wants_attempts).collect();
-        let kinds: Vec<_> = ends
-            .iter()
-            .map(|end| end.failure.map(|failure| failure.kind.as_str()))
-            .collect();
         let text = |failure| serde_json::to_string(failure).expect("invariant: plain data");
-        let failures: Vec<_> = ends.iter().map(|end| end.failure.map(text)).collect();
-        let results: Vec<_> = ends
-            .iter()
-            .map(|end| end.result.map(Json::as_str))
-            .collect();
-        let look = budget
-            .as_ref()
-            .map(|budget| self.looks.peek(budget, self.given_time().is_some()))
-            .unwrap_or_default();
+        Columns {
+            places: once.iter().map(|(place, _)| *place).collect(),
+            tasks: leases().map(|l| *l.step.task_id.as_uuid()).collect(),
+            positions: leases().map(|l| int(l.step.position)).collect(),
+            attempts: leases().map(|l| int(l.attempt)).collect(),
+            states: ends.iter().map(|end| end.state.as_str()).collect(),
+            delays_ms: ends.iter().map(|end| end.delay_ms).collect(),
+            limited: ends.iter().map(End::wants_attempts).collect(),
+            kinds: ends
+                .iter()
+                .map(|end| end.failure.map(|failure| failure.kind.as_str()))
+                .collect(),
+            failures: ends.iter().map(|end| end.failure.map(text)).collect(),
+            results: ends
+                .iter()
+                .map(|end| end.result.map(Json::as_str))
+                .collect(),
+        }
+    }
+}
+
+impl Inner {
+    pub(super) async fn complete(
+        &self,
+        worker: WorkerId,
+        completions: Vec<Completion>,
+        budget: Option<ClaimBudget>,
+    ) -> Result<(Vec<Recorded>, Progress), StoreError> {
+        let columns = Columns::of(&completions);
         // A child that is handed over was made ready by steps whose task and results are at hand.
         let known = completions.iter().all(|c| c.context.is_some());
+        let rows = self
+            .call_complete(worker, &columns, budget.as_ref(), known)
+            .await?;
         let mut inputs = KnownInputs::default();
         for Completion {
             lease,
@@ -103,49 +125,57 @@ impl Inner {
                 inputs.results.insert(lease.step, result);
             }
         }
-        let also_due = budget.as_ref().is_some_and(|budget| budget.also_due);
-        let columns = Budget::of(budget.as_ref());
-        let (now, worker) = (self.given_time(), *worker.as_uuid());
-        let rows = self
-            .connections
-            .rows(
-                include_str!("../../sql/postgres/complete.sql"),
-                &[
-                    (&now, Type::TIMESTAMPTZ),
-                    (&worker, Type::UUID),
-                    (&tasks, Type::UUID_ARRAY),
-                    (&positions, Type::INT4_ARRAY),
-                    (&attempts, Type::INT4_ARRAY),
-                    (&states, Type::TEXT_ARRAY),
-                    (&delays, Type::INT8_ARRAY),
-                    (&limited, Type::BOOL_ARRAY),
-                    (&kinds, Type::TEXT_ARRAY),
-                    (&failures, Type::TEXT_ARRAY),
-                    (&results, Type::TEXT_ARRAY),
-                    (&columns.lease_ms, Type::INT8),
-                    (&columns.slots, Type::INT4),
-                    (&columns.runs(), Type::TEXT_ARRAY),
-                    (&columns.queues, Type::TEXT_ARRAY),
-                    (&columns.templates, Type::INT8_ARRAY),
-                    (&also_due, Type::BOOL),
-                    (&look.due_after, Type::TIMESTAMPTZ),
-                    (&look.leased_after, Type::TIMESTAMPTZ),
-                    (&known, Type::BOOL),
-                ],
-            )
-            .await?;
         let (progress, summary) = self.progress(&rows, &inputs).await?;
         self.saw_time(summary.at);
         if progress.left_due {
             self.bell.pull();
         }
         let mut recorded = vec![Recorded::LeaseLost; completions.len()];
-        for place in summary.recorded {
-            let bad = || StoreError::BadRow(format!("completion {place} was never sent"));
-            let (original, _) = once.get(place).ok_or_else(bad)?;
-            recorded[*original] = Recorded::Yes;
+        for row in summary.recorded {
+            let bad = || StoreError::BadRow(format!("completion {row} was never sent"));
+            recorded[*columns.places.get(row).ok_or_else(bad)?] = Recorded::Yes;
         }
         Ok((recorded, progress))
+    }
+
+    async fn call_complete(
+        &self,
+        worker: WorkerId,
+        columns: &Columns<'_>,
+        budget: Option<&ClaimBudget>,
+        known: bool,
+    ) -> Result<Vec<Row>, StoreError> {
+        let by_test_clock = self.given_time().is_some();
+        let look = budget.map(|budget| self.looks.peek(budget, by_test_clock));
+        let look = look.unwrap_or_default();
+        let also_due = budget.is_some_and(|budget| budget.also_due);
+        let budget = Budget::of(budget);
+        let (now, worker) = (self.given_time(), *worker.as_uuid());
+        let runs = budget.runs();
+        let parameters: &[Parameter<'_>] = &[
+            (&now, Type::TIMESTAMPTZ),
+            (&worker, Type::UUID),
+            (&columns.tasks, Type::UUID_ARRAY),
+            (&columns.positions, Type::INT4_ARRAY),
+            (&columns.attempts, Type::INT4_ARRAY),
+            (&columns.states, Type::TEXT_ARRAY),
+            (&columns.delays_ms, Type::INT8_ARRAY),
+            (&columns.limited, Type::BOOL_ARRAY),
+            (&columns.kinds, Type::TEXT_ARRAY),
+            (&columns.failures, Type::TEXT_ARRAY),
+            (&columns.results, Type::TEXT_ARRAY),
+            (&budget.lease_ms, Type::INT8),
+            (&budget.slots, Type::INT4),
+            (&runs, Type::TEXT_ARRAY),
+            (&budget.queues, Type::TEXT_ARRAY),
+            (&budget.templates, Type::INT8_ARRAY),
+            (&also_due, Type::BOOL),
+            (&look.due_after, Type::TIMESTAMPTZ),
+            (&look.leased_after, Type::TIMESTAMPTZ),
+            (&known, Type::BOOL),
+        ];
+        let sql = include_str!("../../sql/postgres/complete.sql");
+        self.connections.rows(sql, parameters).await
     }
 
     pub(super) async fn heartbeat(

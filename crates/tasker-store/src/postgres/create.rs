@@ -1,5 +1,6 @@
 //! Creating tasks.
 
+use jiff::Timestamp;
 use tasker_model::id::Position;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
@@ -7,9 +8,67 @@ use uuid::Uuid;
 use super::Inner;
 use super::answer::{KnownInputs, Part, no_summary};
 use super::budget::Budget;
+use super::row::{Parameter, Row};
 use crate::error::StoreError;
 use crate::record::TemplateId;
 use crate::store::{ClaimBudget, Created, NewTask, Progress, scoped_key};
+
+/// Requests, column by column.
+struct Columns<'a> {
+    ids: Vec<Uuid>,
+    templates: Vec<i64>,
+    contexts: Vec<&'a str>,
+    initiators: Vec<&'a str>,
+    source_systems: Vec<&'a str>,
+    reasons: Vec<&'a str>,
+    tags: Vec<String>,
+    bypass: Vec<String>,
+    requested_at: Vec<Option<Timestamp>>,
+    keys: Vec<Option<String>>,
+    identities: Vec<Option<&'a str>>,
+    since: Vec<Option<Timestamp>>,
+    priorities: Vec<i32>,
+    start_at: Vec<Option<Timestamp>>,
+    takes: Vec<i32>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(tasks: &'a [NewTask], templates: Vec<i64>, budget: Option<&ClaimBudget>) -> Columns<'a> {
+        let requests = || tasks.iter().map(|task| &task.request.request);
+        let identities = || tasks.iter().map(|task| task.identity.as_ref());
+        let list = |names: &[String]| serde_json::to_string(names).expect("invariant: texts");
+        Columns {
+            ids: tasks.iter().map(|task| *task.task_id.as_uuid()).collect(),
+            contexts: tasks
+                .iter()
+                .map(|task| task.request.context.as_str())
+                .collect(),
+            initiators: requests().map(|r| r.initiator.as_str()).collect(),
+            source_systems: requests().map(|r| r.source_system.as_str()).collect(),
+            reasons: requests().map(|r| r.reason.as_str()).collect(),
+            tags: requests().map(|r| list(&r.tags)).collect(),
+            bypass: requests().map(|r| list(&r.bypass_steps)).collect(),
+            requested_at: requests().map(|r| r.requested_at).collect(),
+            keys: tasks.iter().map(scoped_key).collect(),
+            identities: identities().map(|i| i.map(|i| i.key.as_str())).collect(),
+            since: identities().map(|i| i.and_then(|i| i.since)).collect(),
+            priorities: requests().map(|r| r.priority).collect(),
+            start_at: requests().map(|r| r.start_at).collect(),
+            takes: takes(tasks, &templates, budget),
+            templates,
+        }
+    }
+
+    /// Whether some roots are left for others.
+    fn leaves_roots(&self, tasks: &[NewTask]) -> bool {
+        let roots = tasks
+            .iter()
+            .map(|task| task.request.template.dag().roots().count());
+        roots
+            .zip(&self.takes)
+            .any(|(roots, taken)| roots > usize::try_from(*taken).unwrap_or(0))
+    }
+}
 
 impl Inner {
     pub(super) async fn create(
@@ -21,60 +80,9 @@ impl Inner {
         for task in &tasks {
             templates.push(self.register_template(&task.request.template).await?.0);
         }
-        let ids: Vec<Uuid> = tasks.iter().map(|task| *task.task_id.as_uuid()).collect();
-        let contexts: Vec<&str> = tasks.iter().map(|t| t.request.context.as_str()).collect();
-        let requests = || tasks.iter().map(|task| &task.request.request);
-        let initiators: Vec<&str> = requests().map(|r| r.initiator.as_str()).collect();
-        let systems: Vec<&str> = requests().map(|r| r.source_system.as_str()).collect();
-        let reasons: Vec<&str> = requests().map(|r| r.reason.as_str()).collect();
-        let list = |names: &[String]| serde_json::to_string(names).expect("invariant: texts");
-        let tags: Vec<String> = requests().map(|r| list(&r.tags)).collect();
-        let bypass: Vec<String> = requests().map(|r| list(&r.bypass_steps)).collect();
-        let requested_at: Vec<_> = requests().map(|r| r.requested_at).collect();
-        let keys: Vec<Option<String>> = tasks.iter().map(scoped_key).collect();
-        let identity = |task: &NewTask| task.identity.as_ref().map(|i| i.key.clone());
-        let identities: Vec<Option<String>> = tasks.iter().map(identity).collect();
-        let since: Vec<_> = tasks
-            .iter()
-            .map(|t| t.identity.as_ref().and_then(|i| i.since))
-            .collect();
-        let priorities: Vec<i32> = requests().map(|r| r.priority).collect();
-        let start_at: Vec<_> = requests().map(|r| r.start_at).collect();
-        let takes = takes(&tasks, &templates, budget.as_ref());
-        let mut left_due = false;
-        for (task, taken) in tasks.iter().zip(&takes) {
-            let roots = task.request.template.dag().roots().count();
-            left_due |= roots > usize::try_from(*taken).unwrap_or(0);
-        }
-        let budget = Budget::of(budget.as_ref());
-        let now = self.given_time();
-        let rows = self
-            .connections
-            .rows(
-                include_str!("../../sql/postgres/create.sql"),
-                &[
-                    (&now, Type::TIMESTAMPTZ),
-                    (&ids, Type::UUID_ARRAY),
-                    (&templates, Type::INT8_ARRAY),
-                    (&contexts, Type::TEXT_ARRAY),
-                    (&initiators, Type::TEXT_ARRAY),
-                    (&systems, Type::TEXT_ARRAY),
-                    (&reasons, Type::TEXT_ARRAY),
-                    (&tags, Type::TEXT_ARRAY),
-                    (&bypass, Type::TEXT_ARRAY),
-                    (&requested_at, Type::TIMESTAMPTZ_ARRAY),
-                    (&keys, Type::TEXT_ARRAY),
-                    (&identities, Type::TEXT_ARRAY),
-                    (&since, Type::TIMESTAMPTZ_ARRAY),
-                    (&priorities, Type::INT4_ARRAY),
-                    (&start_at, Type::TIMESTAMPTZ_ARRAY),
-                    (&takes, Type::INT4_ARRAY),
-                    (&budget.worker, Type::UUID),
-                    (&budget.lease_ms, Type::INT8),
-                ],
-            )
-            .await?;
-        let mut created: Vec<_> = tasks.iter().map(|t| Created::New(t.task_id)).collect();
+        let columns = Columns::of(&tasks, templates, budget.as_ref());
+        let left_due = columns.leaves_roots(&tasks);
+        let rows = self.call_create(&columns, budget.as_ref()).await?;
         let known = KnownInputs {
             contexts: tasks
                 .iter()
@@ -82,6 +90,7 @@ impl Inner {
                 .collect(),
             ..KnownInputs::default()
         };
+        let mut created: Vec<_> = tasks.iter().map(|t| Created::New(t.task_id)).collect();
         let mut progress = Progress::default();
         let mut summary = None;
         for row in &rows {
@@ -114,6 +123,37 @@ impl Inner {
             self.bell.pull();
         }
         Ok((created, progress))
+    }
+
+    async fn call_create(
+        &self,
+        columns: &Columns<'_>,
+        budget: Option<&ClaimBudget>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let budget = Budget::of(budget);
+        let now = self.given_time();
+        let parameters: &[Parameter<'_>] = &[
+            (&now, Type::TIMESTAMPTZ),
+            (&columns.ids, Type::UUID_ARRAY),
+            (&columns.templates, Type::INT8_ARRAY),
+            (&columns.contexts, Type::TEXT_ARRAY),
+            (&columns.initiators, Type::TEXT_ARRAY),
+            (&columns.source_systems, Type::TEXT_ARRAY),
+            (&columns.reasons, Type::TEXT_ARRAY),
+            (&columns.tags, Type::TEXT_ARRAY),
+            (&columns.bypass, Type::TEXT_ARRAY),
+            (&columns.requested_at, Type::TIMESTAMPTZ_ARRAY),
+            (&columns.keys, Type::TEXT_ARRAY),
+            (&columns.identities, Type::TEXT_ARRAY),
+            (&columns.since, Type::TIMESTAMPTZ_ARRAY),
+            (&columns.priorities, Type::INT4_ARRAY),
+            (&columns.start_at, Type::TIMESTAMPTZ_ARRAY),
+            (&columns.takes, Type::INT4_ARRAY),
+            (&budget.worker, Type::UUID),
+            (&budget.lease_ms, Type::INT8),
+        ];
+        let sql = include_str!("../../sql/postgres/create.sql");
+        self.connections.rows(sql, parameters).await
     }
 }
 

@@ -154,18 +154,14 @@ impl Inner {
         limit: Option<u32>,
     ) -> Result<(), StoreError> {
         let name = (&queue.as_str() as _, Type::TEXT);
-        match limit {
-            Some(limit) => {
-                let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-                let sql = include_str!("../../sql/postgres/queue.set_limit.sql");
-                self.connections
-                    .rows(sql, &[name, (&limit, Type::INT4)])
-                    .await?;
-            }
-            None => {
-                let sql = include_str!("../../sql/postgres/queue.clear_limit.sql");
-                self.connections.rows(sql, &[name]).await?;
-            }
+        if let Some(limit) = limit {
+            let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+            let sql = include_str!("../../sql/postgres/queue.set_limit.sql");
+            let limit = (&limit as _, Type::INT4);
+            self.connections.rows(sql, &[name, limit]).await?;
+        } else {
+            let sql = include_str!("../../sql/postgres/queue.clear_limit.sql");
+            self.connections.rows(sql, &[name]).await?;
         }
         // There may be room now, for others, too.
         self.bell.pull();

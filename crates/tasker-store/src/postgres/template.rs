@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use tasker_model::template::{ContentHash, TaskTemplate};
+use tasker_model::template::{ContentHash, StepTemplate, TaskTemplate};
 use tokio_postgres::types::Type;
 
 use super::Inner;
@@ -94,11 +94,8 @@ impl Inner {
         let queues: Vec<String> = positions()
             .map(|step| template.queue(step).into())
             .collect();
-        let limits: Vec<i64> = source
-            .steps
-            .iter()
-            .map(|step| i64::from(step.retry.attempt_limit()))
-            .collect();
+        let limit = |step: &StepTemplate| i64::from(step.retry.attempt_limit());
+        let limits: Vec<i64> = source.steps.iter().map(limit).collect();
         let parents: Vec<i32> = positions()
             .map(|step| i32::try_from(dag.parents(step).len()).unwrap_or(i32::MAX))
             .collect();

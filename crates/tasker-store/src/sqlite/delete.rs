@@ -17,13 +17,12 @@ pub(super) fn delete_finished(
     let find = include_str!("../../sql/sqlite/work.find.sql");
     let after = match after {
         // The task itself has been deleted: its place is told by its id alone, and ids grow.
-        Some(id) => match tx.row(find, [Id::from(id)], |row| row.get(0))? {
-            Some(row) => row,
-            None => {
-                let sql = include_str!("../../sql/sqlite/delete.before.sql");
-                tx.row(sql, [Id::from(id)], |row| row.get(0))?.unwrap_or(0)
-            }
-        },
+        Some(id) => {
+            let found = tx.row(find, [Id::from(id)], |row| row.get(0))?;
+            let before = include_str!("../../sql/sqlite/delete.before.sql");
+            let before = || tx.row(before, [Id::from(id)], |row| row.get(0));
+            found.map_or_else(before, |row| Ok(Some(row)))?.unwrap_or(0)
+        }
         None => 0_i64,
     };
     let states: Vec<&str> = expired

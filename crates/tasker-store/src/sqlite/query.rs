@@ -242,15 +242,12 @@ pub(super) fn set_queue_limit(
     queue: &Queue,
     limit: Option<u32>,
 ) -> Result<(), StoreError> {
-    match limit {
-        Some(limit) => {
-            let sql = include_str!("../../sql/sqlite/queue.set_limit.sql");
-            tx.execute(sql, (queue.as_str(), limit))
-        }
-        None => {
-            let sql = include_str!("../../sql/sqlite/queue.clear_limit.sql");
-            tx.execute(sql, [queue.as_str()])
-        }
-    }
-    .map(drop)
+    let changed = if let Some(limit) = limit {
+        let sql = include_str!("../../sql/sqlite/queue.set_limit.sql");
+        tx.execute(sql, (queue.as_str(), limit))
+    } else {
+        let sql = include_str!("../../sql/sqlite/queue.clear_limit.sql");
+        tx.execute(sql, [queue.as_str()])
+    };
+    changed.map(drop)
 }
