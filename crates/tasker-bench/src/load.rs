@@ -15,7 +15,7 @@ use tasker::{
 
 use crate::place::{Kind, Place};
 use crate::workload::{NAMESPACE, Workload};
-use crate::{SLOTS, SUBMIT_AT_ONCE, request, start, throughput, wait_for_all};
+use crate::{SLOTS, SUBMIT_AT_ONCE, request, start, wait_for_all};
 
 /// Tasks that are under way at the same time.
 const UNDER_WAY: u64 = 2_000;
@@ -126,14 +126,18 @@ pub(crate) async fn waiting(kind: Kind, folder: &Path, tasks: u32) -> Result<(),
     for waiting in [0, tasks] {
         let place = Place::fresh(kind, folder).await?;
         fail_for_now(&place, waiting).await?;
+        let tasker = engine(&place, SLOTS).await?;
+        let load = Load::start(&tasker);
+        load.rate(Duration::from_secs(3)).await;
         let mut of_rounds = Vec::new();
         for _ in 0..3 {
-            let run = throughput(&place, WORKLOAD, 5_000).await?;
-            of_rounds.push(f64::from(5_000 * WORKLOAD.steps()) / run.time.as_secs_f64());
+            of_rounds.push(load.rate(Duration::from_secs(5)).await);
         }
+        drop(load);
         let rate = crate::median(of_rounds);
         println!("{waiting:<16} {rate:>10.0}");
         rates.push(rate);
+        tasker.stop().await?;
         place.remove().await?;
     }
     println!("cost per step {:.2}x", rates[0] / rates[1]);
