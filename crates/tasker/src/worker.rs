@@ -372,8 +372,10 @@ impl Worker {
         }
         next = next.min(self.attempts.next_deadline().unwrap_or(Timestamp::MAX));
         match self.stopping {
-            Stopping::No => next,
-            Stopping::Finishing(end) | Stopping::HandingBack(end) => next.min(end),
+            Stopping::Finishing(end) | Stopping::HandingBack(end) if end > now => next.min(end),
+            // What has passed is done; a time in the past would wake the loop again and again
+            // while it waits for the store.
+            _ => next,
         }
     }
 

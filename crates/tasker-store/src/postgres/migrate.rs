@@ -2,7 +2,7 @@
 //!
 //! All that is missing is applied in one transaction, together with its rows in `tasker_schema`; an
 //! advisory lock lets one program do it at a time. A program works on its own version and on newer
-//! ones that say that they are compatible: so nodes are replaced one by one (docs/UPGRADING.md).
+//! ones that say that they are compatible: so nodes are replaced one by one.
 
 use super::connection::Connections;
 use super::migrations::{KNOWN, MIGRATIONS, VERSIONS, keep_version};
