@@ -4,6 +4,7 @@ mod run;
 mod postgres;
 mod test;
 mod bench;
+mod simulate;
 mod tidy;
 
 use std::process::ExitCode;
@@ -17,6 +18,8 @@ Commands:
   test [arguments]         find or install what the tests need, then run all of them;
                            arguments go to `cargo test`
   bench [arguments]        measure throughput and latency, beside what the disk alone allows
+  simulate [arguments]     run the engine under virtual time, seed by seed, with everything that can
+                           go wrong; `--help` lists the arguments
   postgres [-- command]    start a private PostgreSQL, run the command (or wait for the end of
                            the input, or Ctrl-C), and remove it
   tidy                     check what the compiler cannot: layout, names, import order, SQL, links
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     match command.as_deref() {
         Some("test") => test::run(&rest),
         Some("bench") => bench::run(&rest),
+        Some("simulate") => simulate::run(&rest),
         Some("postgres") => match rest.split_first() {
             None => postgres::run(&[]),
             Some((dashes, words)) if dashes == "--" => postgres::run(words),

@@ -20,6 +20,7 @@ mod answer;
 mod create;
 mod claim;
 mod complete;
+mod held;
 mod sheet;
 mod query;
 mod delete;
@@ -39,8 +40,8 @@ use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 use crate::store::{
-    ClaimBudget, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page, Progress,
-    Recorded, Store, TaskFilter,
+    ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page,
+    Progress, Recorded, Runnable, Store, TaskFilter,
 };
 use address::Address;
 use bell::Bell;
@@ -187,6 +188,14 @@ impl Store for PostgresStore {
         lease_ms: u64,
     ) -> BoxFuture<'_, Result<Vec<Lease>, StoreError>> {
         self.run(|inner| async move { inner.heartbeat(worker, leases, lease_ms).await })
+    }
+
+    fn held(
+        &self,
+        worker: WorkerId,
+        runnable: Arc<[Runnable]>,
+    ) -> BoxFuture<'_, Result<Vec<ClaimedStep>, StoreError>> {
+        self.run(|inner| async move { inner.held(worker, runnable).await })
     }
 
     fn operate(

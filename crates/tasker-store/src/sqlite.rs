@@ -15,6 +15,7 @@ mod claim;
 mod create;
 mod complete;
 mod heartbeat;
+mod held;
 mod query;
 mod delete;
 
@@ -37,8 +38,8 @@ use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 use crate::store::{
-    ClaimBudget, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page, Progress,
-    Recorded, Store, TaskFilter,
+    ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page,
+    Progress, Recorded, Runnable, Store, TaskFilter,
 };
 use connection::Location;
 use transaction::Tx;
@@ -176,6 +177,15 @@ impl Store for SqliteStore {
         lease_ms: u64,
     ) -> BoxFuture<'_, Result<Vec<Lease>, StoreError>> {
         self.write(move |tx| heartbeat::heartbeat(tx, worker, &leases, lease_ms))
+    }
+
+    /// On the thread that writes: behind whatever this process has sent before.
+    fn held(
+        &self,
+        worker: WorkerId,
+        runnable: Arc<[Runnable]>,
+    ) -> BoxFuture<'_, Result<Vec<ClaimedStep>, StoreError>> {
+        self.write(move |tx| held::held(tx, worker, &runnable))
     }
 
     fn operate(

@@ -293,6 +293,18 @@ pub trait Store: Send + Sync + 'static {
         lease_ms: u64,
     ) -> BoxFuture<'_, Result<Vec<Lease>, StoreError>>;
 
+    /// Every step that a worker holds the lease of, with all that its handler needs. Changes nothing.
+    ///
+    /// For a worker whose call has failed, but may have happened: what it claimed without learning
+    /// of it would otherwise wait for the end of a lease that nobody uses. Only steps of what it can
+    /// run are found; a lease that has run out is held until somebody else claims the step. Costs a
+    /// look over all leases of those definitions, so it is not for every day.
+    fn held(
+        &self,
+        worker: WorkerId,
+        runnable: Arc<[Runnable]>,
+    ) -> BoxFuture<'_, Result<Vec<ClaimedStep>, StoreError>>;
+
     /// Carries out a person's order and records who gave it; re-opens the task in the same
     /// transaction where that is what the order means.
     ///

@@ -77,10 +77,7 @@ impl Attempts {
         tell: impl FnOnce(Ended) + Send + 'static,
     ) -> bool {
         let Lease { step, attempt, .. } = claimed.lease;
-        let earlier = self
-            .running
-            .get(&step)
-            .map(|running| running.claimed.lease.attempt);
+        let earlier = self.running(step);
         let replaced = earlier.and_then(|earlier| self.take(step, earlier));
         replaced.iter().for_each(Attempt::stop);
         let replaced = replaced.is_some();
@@ -107,9 +104,15 @@ impl Attempts {
         replaced
     }
 
+    /// Which attempt of a step runs here.
+    pub(crate) fn running(&self, step: StepKey) -> Option<u32> {
+        let attempt = self.running.get(&step)?;
+        Some(attempt.claimed.lease.attempt)
+    }
+
     /// Takes an attempt out, if it is the one that runs.
     pub(crate) fn take(&mut self, step: StepKey, attempt: u32) -> Option<Attempt> {
-        if self.running.get(&step)?.claimed.lease.attempt != attempt {
+        if self.running(step) != Some(attempt) {
             return None;
         }
         let ended = self.running.remove(&step)?;

@@ -8,6 +8,7 @@ mod create;
 mod claim;
 mod complete;
 mod heartbeat;
+mod recover;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use crate::events::Publisher;
 use crate::execute::{Attempt, Attempts, Ended, timed_out, until};
 use crate::options::Options;
 use crate::registry::Registry;
+use recover::Holdings;
 
 /// Transactions of outcomes that are under way at once: while one commits, the next is built.
 const COMMITS_AT_ONCE: usize = 2;
@@ -49,7 +51,7 @@ const CREATE_BATCH_MAX: usize = 1_000;
 const LOOK_EVERY: SignedDuration = SignedDuration::from_millis(50);
 /// The first and the longest pause after the store has failed.
 const STORE_PAUSE_MIN: SignedDuration = SignedDuration::from_millis(50);
-const STORE_PAUSE_MAX: SignedDuration = SignedDuration::from_secs(5);
+const STORE_PAUSE_MAX: SignedDuration = SignedDuration::from_secs(1);
 /// How long a stopping worker waits for handlers that it has told to stop.
 const STOP_WAIT: SignedDuration = SignedDuration::from_secs(1);
 
@@ -109,6 +111,7 @@ enum Reply {
         Result<(Vec<Recorded>, Progress), StoreError>,
     ),
     Claimed(usize, Result<Progress, StoreError>),
+    Held(Result<Vec<ClaimedStep>, StoreError>),
     Beaten(Result<Beat, StoreError>),
 }
 
@@ -187,6 +190,7 @@ pub(crate) struct Worker {
     under_way: UnderWay,
     /// Something due may be waiting in the store for a free slot.
     backlog: bool,
+    holdings: Holdings,
     next_claim: Timestamp,
     next_look: Timestamp,
     next_beat: Timestamp,
@@ -244,6 +248,7 @@ impl Worker {
             watching: HashMap::new(),
             under_way: UnderWay::default(),
             backlog: true,
+            holdings: Holdings::Known,
             next_claim: now,
             next_look: now,
             next_beat: now,
@@ -353,6 +358,9 @@ impl Worker {
         // Before the claim: a process that was paused renews its leases before it looks for
         // those that have run out.
         self.send_heartbeat(now);
+        if self.is_unsure() {
+            return self.send_held();
+        }
         self.send_outcomes();
         self.send_creations();
         self.send_claim(now);
@@ -439,6 +447,12 @@ impl Worker {
         let step = claimed.lease.step;
         let definition = claimed.template.step(step.position);
         let (at, attempt) = (self.clock.now(), claimed.lease.attempt);
+        if self.attempts.running(step) >= Some(attempt) {
+            // The answer was under way for so long that the lease ran out, and this worker has
+            // claimed the step again.
+            self.free += 1;
+            return;
+        }
         self.publisher.publish(at, step.task_id, || {
             let step = definition.name.clone();
             Fact::StepStarted { step, attempt }
@@ -460,6 +474,11 @@ impl Worker {
 
     /// Gives back what was claimed while the order to stop was on its way.
     fn refuse(&mut self, claimed: &ClaimedStep) {
+        self.free += 1;
+        self.hand_back(claimed);
+    }
+
+    fn hand_back(&mut self, claimed: &ClaimedStep) {
         let completion = Completion {
             lease: claimed.lease,
             settlement: Settlement::HandBack,
@@ -470,7 +489,6 @@ impl Worker {
             .step(claimed.lease.step.position)
             .name
             .clone();
-        self.free += 1;
         self.ended.push_back(Outgoing { completion, step });
     }
 
@@ -541,6 +559,7 @@ impl Worker {
 
     fn is_finished(&self) -> bool {
         !matches!(self.stopping, Stopping::No)
+            && !self.is_unsure()
             && self.attempts.is_empty()
             && self.ended.is_empty()
             && self.creations.is_empty()
@@ -560,6 +579,9 @@ impl Worker {
             Reply::Claimed(slots, answer) => {
                 self.under_way.claiming = false;
                 self.on_claimed(slots, answer);
+            }
+            Reply::Held(answer) => {
+                self.on_held(answer);
             }
             Reply::Beaten(answer) => {
                 self.under_way.beating = false;

@@ -17,6 +17,7 @@ mod create;
 mod claim;
 mod complete;
 mod heartbeat;
+mod held;
 mod operate;
 mod query;
 mod queue;
@@ -115,6 +116,11 @@ on_every_backend! {
         an_expired_lease_that_nobody_took_is_extended,
         workers_are_registered_and_listed,
         workers_are_forgotten_after_a_day;
+    held:
+        what_is_held_is_what_was_claimed,
+        a_repeated_completion_finds_its_children_held,
+        what_was_given_up_or_taken_away_is_not_held,
+        only_what_the_worker_can_run_is_found;
     operate:
         cancelling_a_task_stops_all_of_it,
         a_task_can_be_cancelled_before_it_starts_and_after_it_is_complete,

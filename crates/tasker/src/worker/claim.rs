@@ -66,6 +66,7 @@ impl Worker {
             Err(error) => {
                 self.free += slots;
                 self.backlog = true;
+                self.be_unsure();
                 self.pause.begin(self.clock.now(), &error);
             }
         }

@@ -79,6 +79,9 @@ impl Worker {
                 if is_ours(&error) {
                     self.one_by_one = batch.len();
                 } else {
+                    if slots > 0 {
+                        self.be_unsure();
+                    }
                     self.pause.begin(self.clock.now(), &error);
                 }
                 for outgoing in batch.into_iter().rev() {

@@ -51,6 +51,9 @@ impl Worker {
             }
             Err(error) if error.is_transient() || batch.len() == 1 => {
                 self.free += slots;
+                if slots > 0 {
+                    self.be_unsure();
+                }
                 let error = Error::from(error);
                 for creation in batch.drain(..) {
                     // Whoever asked may have gone away.

@@ -1,0 +1,279 @@
+//! Random task handlers, and what their steps do: succeed, fail, panic, hang, take their time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tasker::model::id::StepKey;
+use tasker::model::retry::Backoff;
+use tasker::{PermanentError, RetryableError, Step, StepContext, StepResult, TaskHandler};
+
+use crate::chance::Chance;
+use crate::ledger::{Execution, Ledger};
+use crate::plan::Handlers;
+use crate::process::Process;
+
+/// A step that hangs does so for so long, if nobody stops it.
+const HANGS: Duration = Duration::from_hours(1);
+
+/// The definition of a task handler, still without code.
+#[derive(Debug, Clone)]
+pub(crate) struct Definition {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    steps: Vec<Node>,
+    deadline: Option<Duration>,
+}
+
+#[derive(Debug, Clone)]
+struct Node {
+    parents: Vec<usize>,
+    limit: u32,
+    retryable: bool,
+    backoff: Backoff,
+    timeout: Option<Duration>,
+}
+
+impl Definition {
+    /// Draws a definition.
+    pub(crate) fn draw(chance: &mut Chance, namespace: &str, name: String) -> Definition {
+        let parents = draw_shape(chance);
+        let timed = chance.happens(0.3);
+        let steps = parents
+            .into_iter()
+            .map(|parents| Node {
+                parents,
+                limit: chance.number(1..=5),
+                retryable: chance.happens(0.9),
+                backoff: draw_backoff(chance),
+                timeout: (timed && chance.happens(0.5))
+                    .then(|| Duration::from_millis(chance.number(50..20_000))),
+            })
+            .collect();
+        let deadline = chance
+            .happens(0.1)
+            .then(|| Duration::from_secs(chance.number(5..600)));
+        Definition {
+            namespace: namespace.to_owned(),
+            name,
+            steps,
+            deadline,
+        }
+    }
+
+    /// The names of its steps.
+    pub(crate) fn step_names(&self) -> Vec<String> {
+        (0..self.steps.len()).map(step_name).collect()
+    }
+
+    /// The task handler as a process runs it.
+    pub(crate) fn handler(&self, stage: &Stage) -> TaskHandler {
+        let mut definition = TaskHandler::new(&self.namespace, &self.name, "1.0.0");
+        if let Some(deadline) = self.deadline {
+            definition = definition.deadline(deadline);
+        }
+        for (number, node) in self.steps.iter().enumerate() {
+            let stage = stage.clone();
+            let parents: Vec<String> = node.parents.iter().copied().map(step_name).collect();
+            let names = parents.clone();
+            let mut step = Step::new(step_name(number), move |context| {
+                perform(stage.clone(), names.clone(), context)
+            })
+            .depends_on_steps(parents)
+            .retry_limit(node.limit)
+            .retryable(node.retryable)
+            .backoff(node.backoff.clone())
+            .skippable(true);
+            if let Some(timeout) = node.timeout {
+                step = step.timeout(timeout);
+            }
+            definition = definition.step(step);
+        }
+        definition.build().expect("invariant: drawn to be valid")
+    }
+}
+
+fn step_name(number: usize) -> String {
+    format!("s{number}")
+}
+
+/// The parents of each step: a line, a fan, a diamond of diamonds, or anything.
+fn draw_shape(chance: &mut Chance) -> Vec<Vec<usize>> {
+    let count = chance.number(1..=12_usize);
+    match chance.number(0..5) {
+        0 => (0..count)
+            .map(|step| (step.saturating_sub(1)..step).collect())
+            .collect(),
+        // Out of the first, into the last.
+        1 => (0..count)
+            .map(|step| match step {
+                0 => Vec::new(),
+                _ if step + 1 == count && count > 2 => (1..step).collect(),
+                _ => vec![0],
+            })
+            .collect(),
+        // 0 → 1, 2 → 3 → 4, 5 → 6 …
+        2 => (0..count)
+            .map(|step| match step % 3 {
+                _ if step == 0 => Vec::new(),
+                0 => vec![step - 2, step - 1],
+                1 => vec![step - 1],
+                _ => vec![step - 2],
+            })
+            .collect(),
+        _ => {
+            let density = chance.number(0.0..2.0) / count as f64;
+            (0..count)
+                .map(|step| {
+                    (0..step)
+                        .filter(|_| chance.happens(density.min(1.0)))
+                        .collect()
+                })
+                .collect()
+        }
+    }
+}
+
+fn draw_backoff(chance: &mut Chance) -> Backoff {
+    match chance.number(0..4) {
+        0 => Backoff::Fixed { delay_ms: 0 },
+        1 => Backoff::Fixed {
+            delay_ms: chance.number(1..60_000),
+        },
+        2 => Backoff::Exponential {
+            base_ms: chance.number(1..2_000),
+            cap_ms: chance.number(2_000..60_000),
+            jitter: 0.5,
+        },
+        _ => Backoff::default(),
+    }
+}
+
+/// Where step handlers perform.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    pub(crate) seed: u64,
+    pub(crate) process: Arc<Process>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) handlers: Handlers,
+    /// Nothing fails any more.
+    pub(crate) calm: Arc<AtomicBool>,
+}
+
+/// What an attempt does.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Succeed,
+    Fail {
+        retry_after: Option<u32>,
+    },
+    FailForGood,
+    Panic,
+    /// Until it is stopped; `heeds`: it notices that it should.
+    Hang {
+        heeds: bool,
+    },
+}
+
+/// What a step produces: which execution it was.
+#[derive(Debug, Deserialize)]
+struct Product {
+    execution: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Input {
+    request: u64,
+}
+
+async fn perform(stage: Stage, parents: Vec<String>, context: StepContext) -> StepResult<Value> {
+    let process = stage.process.clone();
+    process.runs().await;
+    let request = context.context::<Input>()?.request;
+    let (act, time) = stage.draw(request, &context);
+    let execution = stage.enter(&parents, &context)?;
+    let note = |what: &str| {
+        let (step, attempt) = (context.name(), context.attempt());
+        let text = || format!("{process}: request {request} {step} attempt {attempt} {what}");
+        stage.ledger.note(text);
+    };
+    note(&format!("will {act:?} after {time:?}"));
+    if !time.is_zero() {
+        process.sleep(time).await;
+    }
+    note("ends");
+    match act {
+        Act::Succeed => Ok(json!({ "execution": execution })),
+        Act::Fail { retry_after } => {
+            let mut error = RetryableError::new("not yet");
+            if let Some(seconds) = retry_after {
+                error = error.retry_after(f64::from(seconds));
+            }
+            Err(error.into())
+        }
+        Act::FailForGood => Err(PermanentError::new("never").into()),
+        // As a panic, but without a word on the terminal.
+        Act::Panic => std::panic::resume_unwind(Box::new("as planned")),
+        Act::Hang { heeds } => {
+            tokio::select! {
+                biased;
+                () = context.cancelled(), if heeds => {}
+                () = process.sleep(HANGS) => {}
+            }
+            Err(RetryableError::new("took too long").into())
+        }
+    }
+}
+
+impl Stage {
+    /// What an attempt does, and after which time: the same whoever runs it.
+    fn draw(&self, request: u64, context: &StepContext) -> (Act, Duration) {
+        let position = context.name()[1..].parse().expect("invariant: named so");
+        let attempt = u64::from(context.attempt());
+        let mut chance = Chance::about(&[self.seed, request, position, attempt]);
+        let handlers = &self.handlers;
+        let at_once = chance.happens(0.2);
+        let time = chance.time(&handlers.duration);
+        let time = if at_once { Duration::ZERO } else { time };
+        if self.calm.load(Ordering::Relaxed) {
+            return (Act::Succeed, time.min(Duration::from_millis(20)));
+        }
+        let act = if chance.happens(handlers.fails) {
+            let retry_after = chance.happens(0.2).then(|| chance.number(0..100));
+            Act::Fail { retry_after }
+        } else if chance.happens(handlers.fails_for_good) {
+            Act::FailForGood
+        } else if chance.happens(handlers.panics) {
+            Act::Panic
+        } else if chance.happens(handlers.hangs) {
+            let heeds = chance.happens(0.5);
+            Act::Hang { heeds }
+        } else {
+            Act::Succeed
+        };
+        (act, time)
+    }
+
+    /// Notes that an attempt began to run, and what it saw of its parents.
+    fn enter(&self, parents: &[String], context: &StepContext) -> StepResult<usize> {
+        let mut seen = Vec::with_capacity(parents.len());
+        for name in parents {
+            let position = name[1..].parse().expect("invariant: named so");
+            let product = context.parent_json(name)?;
+            let execution = product.and_then(|product| product.read::<Product>().ok());
+            if product.is_some() {
+                seen.push((position, execution.map(|product| product.execution)));
+            }
+        }
+        let position = context.name()[1..].parse().expect("invariant: named so");
+        self.ledger.count("attempts executed");
+        Ok(self.ledger.executed(Execution {
+            step: StepKey::new(context.task_id(), position),
+            attempt: context.attempt(),
+            worker: self.process.worker_id(),
+            parents: seen,
+        }))
+    }
+}
