@@ -18,6 +18,7 @@ mod executor;
 mod explain;
 mod doctor;
 mod retention;
+mod health;
 mod engine;
 
 pub use doctor::{Diagnosis, Finding, diagnose};
@@ -26,6 +27,7 @@ pub use error::Error;
 pub use events::Events;
 pub use executor::TaskExecutor;
 pub use explain::{Explanation, explain};
+pub use health::Health;
 pub use handler::{
     NonRetryableError, PermanentError, RetryableError, Step, StepContext, StepError, StepResult,
     TaskHandler,
