@@ -27,11 +27,11 @@ pub use error::Error;
 pub use events::Events;
 pub use executor::TaskExecutor;
 pub use explain::{Explanation, explain};
-pub use health::Health;
 pub use handler::{
     NonRetryableError, PermanentError, RetryableError, Step, StepContext, StepError, StepResult,
     TaskHandler,
 };
+pub use health::Health;
 pub use options::{Options, Retention};
 pub use retention::prune;
 pub use task::{Task, WorkflowStep, step_position};

@@ -23,6 +23,8 @@ mod query;
 mod queue;
 mod moves;
 mod random;
+mod reference;
+mod differential;
 mod audit;
 mod sqlite_file;
 #[cfg(unix)]

@@ -40,7 +40,10 @@ async fn what_ends_while_the_database_is_away_is_recorded_when_it_is_back() {
             }
         })
     };
-    let after = Step::new("after", |step| async move { Ok(step.parent::<u32>("slow")?) });
+    let after = Step::new(
+        "after",
+        |step| async move { Ok(step.parent::<u32>("slow")?) },
+    );
     let handler = TaskHandler::new("outage", "two_steps", "1.0.0")
         .step(slow)
         .step(after.depends_on_steps(["slow"]))
@@ -65,7 +68,10 @@ async fn what_ends_while_the_database_is_away_is_recorded_when_it_is_back() {
     };
     assert!(reason.contains("cannot be reached"), "{reason}");
     let refused = executor.execute_async(request()).await.unwrap_err();
-    assert!(refused.to_string().contains("cannot be reached"), "{refused}");
+    assert!(
+        refused.to_string().contains("cannot be reached"),
+        "{refused}"
+    );
     go_on.notify_one();
 
     server.up();
