@@ -115,6 +115,18 @@ impl Address {
         Ok(())
     }
 
+    /// The longest time until a connection is there, or given up. The driver's own limit ends with
+    /// the first byte; it counts for each address, and a host often has one of each kind.
+    pub(super) fn connect_limit(&self) -> Duration {
+        let each = self.config.get_connect_timeout();
+        let hosts = self.config.get_hosts().len().max(1);
+        let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
+        each.copied()
+            .unwrap_or(CONNECT_TIMEOUT)
+            .saturating_mul(2)
+            .saturating_mul(hosts)
+    }
+
     /// Host, port and database, without user and password.
     pub(super) fn shown(&self) -> String {
         let host = match self.config.get_hosts().first() {
