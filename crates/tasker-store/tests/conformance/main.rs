@@ -24,6 +24,7 @@ mod moves;
 mod random;
 mod audit;
 mod sqlite_file;
+mod postgres_server;
 #[cfg(unix)]
 mod read_only;
 
