@@ -11,3 +11,4 @@ mod sessions;
 mod schema;
 mod pooler;
 mod contention;
+mod plans;

@@ -1,12 +1,13 @@
-//! What a test puts between a store and its server: a [`Pooler`] that shares sessions.
+//! What a test puts between a store and its server: a [`Pooler`] that shares sessions, and a [`Tap`]
+//! that listens.
 //!
-//! It lives on the test's own runtime and ends with it. That must have threads of its own: the end
+//! Both live on the test's own runtime and end with it. That must have threads of its own: the end
 //! of a schema holds the test's thread up, and may wait for what is under way here.
 
 use std::sync::Arc;
 
 use tokio::io::{
-    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional, duplex,
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy, copy_bidirectional, duplex,
 };
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
@@ -244,5 +245,64 @@ impl Transaction {
 
     fn is_over(&self) -> bool {
         self.unanswered == 0 && !self.is_half_asked && !self.is_open
+    }
+}
+
+/// A notice of the server: what it says, and where in a function it was said.
+pub(super) struct Notice {
+    pub(super) text: String,
+    pub(super) context: String,
+}
+
+/// Passes everything on, and gives the test the server's notices: those of an answer are there
+/// before the answer is.
+pub(super) struct Tap {
+    pub(super) port: u16,
+    pub(super) notices: mpsc::UnboundedReceiver<Notice>,
+}
+
+impl Tap {
+    pub(super) async fn before(server: &Server) -> Tap {
+        let (listener, port) = listener().await;
+        let (tell, notices) = mpsc::unbounded_channel();
+        let (host, server_port) = (server.host.clone(), server.port);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let session = TcpStream::connect((host.as_str(), server_port)).await;
+                tokio::spawn(overhear(client, session.unwrap(), tell.clone()));
+            }
+        });
+        Tap { port, notices }
+    }
+}
+
+async fn overhear(client: TcpStream, session: TcpStream, tell: mpsc::UnboundedSender<Notice>) {
+    for socket in [&client, &session] {
+        socket.set_nodelay(true).unwrap();
+    }
+    let (mut ask, mut answer) = client.into_split();
+    let (answers, mut questions) = session.into_split();
+    tokio::spawn(async move {
+        // Whoever hangs up ends the other direction, too.
+        drop(copy(&mut ask, &mut questions).await);
+    });
+    let mut answers = Messages::of(answers);
+    while let Some(message) = answers.next().await {
+        if message[0] == b'N' {
+            // Fields with a letter in front and a zero behind; the text, and where it comes from.
+            let field = |letter: u8| {
+                let mut fields = message[5..].split(|byte| *byte == 0);
+                let found = fields.find_map(|field| field.strip_prefix(&[letter]));
+                String::from_utf8_lossy(found.unwrap_or_default()).into_owned()
+            };
+            // The test may be over.
+            drop(tell.send(Notice {
+                text: field(b'M'),
+                context: field(b'W'),
+            }));
+        }
+        if answer.write_all(&message).await.is_err() {
+            return;
+        }
     }
 }
