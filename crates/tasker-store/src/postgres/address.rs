@@ -14,6 +14,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::migrations::KNOWN;
 use crate::error::StoreError;
 
 /// Connections of one process, the listening one apart: the engine has at most five calls under
@@ -89,7 +90,9 @@ impl Address {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
         if config.get_application_name().is_none() {
-            config.application_name("tasker");
+            // Tells in pg_stat_activity which nodes still run an old version.
+            let version = env!("CARGO_PKG_VERSION");
+            config.application_name(format!("tasker {version} (schema {KNOWN})"));
         }
         if config.get_dbname().is_none() && config.get_user().is_none() {
             return Err(bad("it names no user and no database".to_owned()));

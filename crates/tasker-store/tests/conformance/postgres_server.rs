@@ -9,6 +9,7 @@ mod wire;
 mod connecting;
 mod sessions;
 mod schema;
+mod upgrade;
 mod pooler;
 mod contention;
 mod plans;
