@@ -27,6 +27,7 @@ mod reference;
 mod differential;
 mod audit;
 mod sqlite_file;
+mod postgres_server;
 #[cfg(unix)]
 mod read_only;
 
