@@ -16,7 +16,7 @@ use tasker_store::store::{ClaimBudget, ClaimedStep, Completion, NewTask, Progres
 
 use crate::fixture::{Defined, Fixture, LEASE_MS, Worker, ms, postgres, sqlite_in_memory};
 use crate::random::{random_definition, random_order, random_settlement, random_task};
-use crate::reference::{Attempt, Claimer, Line, Outcome, Reference};
+use crate::reference::{Attempt, Claimer, Line, New, Outcome, Reference, Shown};
 
 /// The sides, in their order.
 const STORES: [&str; 2] = ["SQLite", "PostgreSQL"];
@@ -133,7 +133,7 @@ impl World {
             worker: self.workers[who],
             runs: self.runs[who].clone(),
             slots,
-            lease: SignedDuration::from_millis(LEASE_MS as i64),
+            lease: SignedDuration::from_millis(LEASE_MS.cast_signed()),
         }
     }
 
@@ -178,27 +178,17 @@ impl World {
         let (now, mut outcome) = (self.now(), Outcome::default());
         for (number, task) in &new {
             let template = &self.defined[*number].template;
-            let steps = &template.source().steps;
-            let limits: Vec<u32> = steps
-                .iter()
-                .map(|step| step.retry.attempt_limit())
-                .collect();
-            let bypassed = task.request.request.bypass_steps.iter();
-            let mut bypassed: Vec<_> = bypassed
-                .map(|name| template.position(name).unwrap())
-                .collect();
-            bypassed.sort_unstable();
-            let made = (task.task_id, *number);
-            let dag = template.dag();
-            self.reference.create(
-                now,
-                made,
-                dag,
-                &limits,
-                &bypassed,
-                by.as_ref(),
-                &mut outcome,
-            );
+            let steps = template.source().steps.iter();
+            let names = task.request.request.bypass_steps.iter();
+            let mut new = New {
+                id: task.task_id,
+                handler: *number,
+                dag: template.dag(),
+                limits: steps.map(|step| step.retry.attempt_limit()).collect(),
+                bypassed: names.map(|n| template.position(n).unwrap()).collect(),
+            };
+            new.bypassed.sort_unstable();
+            self.reference.create(now, &new, by.as_ref(), &mut outcome);
             self.tasks.push(task.task_id);
         }
         let tasks: Vec<NewTask> = new.into_iter().map(|(_, task)| task).collect();
@@ -256,9 +246,11 @@ impl World {
         let recorded: Vec<Recorded> = ends
             .iter()
             .map(|(attempt, settlement)| {
-                match self.reference.end(now, worker, *attempt, settlement) {
-                    true => Recorded::Yes,
-                    false => Recorded::LeaseLost,
+                let counts = self.reference.end(now, worker, *attempt, settlement);
+                if counts {
+                    Recorded::Yes
+                } else {
+                    Recorded::LeaseLost
                 }
             })
             .collect();
@@ -340,7 +332,7 @@ impl World {
                 let expected = in_order(self.reference.history(*task).to_vec());
                 assert_eq!(history, expected, "{store}: {task}");
                 assert_eq!(detail.task.summary.state, self.reference.state(*task));
-                let steps: Vec<_> = detail
+                let steps: Vec<Shown> = detail
                     .steps
                     .iter()
                     .map(|s| {

@@ -4,6 +4,7 @@
 //! The differential runs hold both stores against it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use jiff::{SignedDuration, Timestamp};
 use tasker_model::dag::Dag;
@@ -61,6 +62,16 @@ impl Claimer {
     }
 }
 
+/// A task to create.
+pub(crate) struct New<'a> {
+    pub(crate) id: TaskId,
+    pub(crate) handler: usize,
+    pub(crate) dag: &'a Dag,
+    /// Attempts allowed, of each step.
+    pub(crate) limits: Vec<u32>,
+    pub(crate) bypassed: Vec<Position>,
+}
+
 /// All tasks; handlers are known by a number.
 #[derive(Clone, Default)]
 pub(crate) struct Reference {
@@ -70,6 +81,14 @@ pub(crate) struct Reference {
 fn done(state: StepState) -> bool {
     matches!(state, Complete | ResolvedManually | Skipped)
 }
+
+/// State; attempts, their limit, and those that were lost; when due; why it failed.
+pub(crate) type Shown = (
+    StepState,
+    (u32, u32, u32),
+    Option<Timestamp>,
+    Option<FailureKind>,
+);
 
 /// One line of a history: what a transition says that does not depend on chance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +138,10 @@ impl Task {
         self.note(at, Some(position), attempt, why);
     }
 
+    fn positions(&self) -> Range<Position> {
+        0..Position::try_from(self.steps.len()).unwrap()
+    }
+
     fn parents_done(&self, position: Position) -> bool {
         let parents = self.dag.parents(position);
         parents
@@ -128,7 +151,7 @@ impl Task {
 
     /// Positions of steps that wait for nothing but a worker, and are not due yet.
     fn ripe(&self) -> Vec<Position> {
-        let positions = 0..self.dag.len() as Position;
+        let positions = self.positions();
         positions
             .filter(|p| {
                 let step = &self.steps[*p as usize];
@@ -184,10 +207,7 @@ impl Reference {
     pub(crate) fn create(
         &mut self,
         now: Timestamp,
-        (id, handler): (TaskId, usize),
-        dag: &Dag,
-        limits: &[u32],
-        bypassed: &[Position],
+        new: &New<'_>,
         by: Option<&Claimer>,
         outcome: &mut Outcome,
     ) {
@@ -201,33 +221,35 @@ impl Reference {
             failure: None,
         };
         let mut task = Task {
-            handler,
-            dag: dag.clone(),
+            handler: new.handler,
+            dag: new.dag.clone(),
             state: TaskState::Pending,
-            steps: limits.iter().map(step).collect(),
+            steps: new.limits.iter().map(step).collect(),
             history: Vec::new(),
         };
         task.note(now, None, None, "");
-        for position in 0..dag.len() as Position {
+        for position in task.positions() {
             task.note(now, Some(position), None, "");
         }
-        for position in bypassed {
+        for position in &new.bypassed {
             task.move_step(now, *position, Skipped, None, "bypassed");
         }
         for position in task.ripe() {
             task.steps[position as usize].due_at = Some(now);
             if let Some(by) = by
-                && by.may(outcome, handler)
-                && bypassed.is_empty()
+                && by.may(outcome, new.handler)
+                && new.bypassed.is_empty()
             {
                 let attempt = task.claim(now, position, by);
-                outcome.claimed.push((StepKey::new(id, position), attempt));
+                outcome
+                    .claimed
+                    .push((StepKey::new(new.id, position), attempt));
             }
         }
         if task.roll_up(now) {
-            outcome.finished.push((id, task.state));
+            outcome.finished.push((new.id, task.state));
         }
-        self.tasks.insert(id, task);
+        self.tasks.insert(new.id, task);
     }
 
     /// What is due for somebody who runs these handlers, oldest first.
@@ -306,7 +328,7 @@ impl Reference {
             }
             Settlement::Retry { failure, delay_ms } => {
                 step.failure = Some(failure.kind);
-                step.due_at = Some(now + SignedDuration::from_millis(*delay_ms as i64));
+                step.due_at = Some(now + SignedDuration::from_millis(delay_ms.cast_signed()));
                 (Error, "")
             }
             Settlement::Fail { failure } => {
@@ -378,16 +400,7 @@ impl Reference {
         self.tasks[&id].state
     }
 
-    /// State, attempts, limit, lost attempts and due time of each step.
-    pub(crate) fn steps(
-        &self,
-        id: TaskId,
-    ) -> Vec<(
-        StepState,
-        (u32, u32, u32),
-        Option<Timestamp>,
-        Option<FailureKind>,
-    )> {
+    pub(crate) fn steps(&self, id: TaskId) -> Vec<Shown> {
         let steps = self.tasks[&id].steps.iter();
         steps
             .map(|s| (s.state, (s.attempts, s.limit, s.lost), s.due_at, s.failure))
@@ -406,7 +419,7 @@ impl Task {
             Order::CancelTask => {
                 let may = !matches!(self.state, TaskState::Error | TaskState::Cancelled);
                 may.then_some(())?;
-                for position in 0..self.dag.len() as Position {
+                for position in self.positions() {
                     let step = &self.steps[position as usize];
                     if step.state == Pending || step.due_at.is_some() {
                         self.cancel(now, position, "task_cancelled")?;
@@ -422,7 +435,7 @@ impl Task {
             }
             Order::RetryTask => {
                 (self.state == TaskState::Error).then_some(())?;
-                for position in 0..self.dag.len() as Position {
+                for position in self.positions() {
                     let step = &self.steps[position as usize];
                     if step.state == Error && step.due_at.is_none() {
                         self.retry(now, position, 1)?;
@@ -440,7 +453,7 @@ impl Task {
             }
             Order::RetryStep { position, attempts } => self.retry(now, *position, *attempts)?,
             Order::ResolveStep { position, .. } => {
-                self.declare(now, *position, ResolvedManually)?
+                self.declare(now, *position, ResolvedManually)?;
             }
             Order::SkipStep(position) => self.declare(now, *position, Skipped)?,
             Order::RaiseLimit {

@@ -16,12 +16,13 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 const LEASE_SECONDS: u64 = 60;
 
 async fn until_health(tasker: &Tasker, wanted: impl Fn(&Health) -> bool) -> Health {
+    let mut asks = tokio::time::interval(ASK_EVERY);
     loop {
+        asks.tick().await;
         let health = tasker.health().await;
         if wanted(&health) {
             return health;
         }
-        tokio::time::sleep(ASK_EVERY).await;
     }
 }
 

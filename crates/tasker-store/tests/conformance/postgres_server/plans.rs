@@ -203,6 +203,8 @@ async fn work(f: &Fixture, chain: &Defined, worker: &Worker, tasks: Vec<NewTask>
         .await
         .unwrap();
     assert_eq!(lost, []);
+    let held = f.store.held(worker.id, worker.slots(0).runnable);
+    assert!(held.await.unwrap().len() > 20);
     let how = |n: usize| match n % 5 {
         0 => fail(FailureKind::Permanent),
         1 => retry_in(1_000),
