@@ -6,9 +6,9 @@
 //! Many nodes work at once without waiting for each other: a claim skips what another node has
 //! locked, and everybody locks tasks in one order.
 
+mod migrations;
 mod address;
 mod row;
-mod migrations;
 mod connection;
 mod migrate;
 mod clock;
@@ -93,7 +93,7 @@ impl PostgresStore {
         connections.spawn(async move { work.migrate().await }).await
     }
 
-    /// Every migration that this program knows, and whether the database has it.
+    /// Every migration that this program knows or the database has.
     pub async fn migrations(url: &str) -> Result<Vec<MigrationStatus>, StoreError> {
         let connections = Arc::new(Connections::new(Address::parse(url)?)?);
         let work = connections.clone();
@@ -115,7 +115,18 @@ impl PostgresStore {
         F: Future<Output = Result<T, StoreError>> + Send + 'static,
     {
         let run = run(self.0.clone());
-        self.0.connections.spawn(run)
+        let connections = self.0.connections.clone();
+        self.0.connections.spawn(async move {
+            match run.await {
+                // What was there when the store was opened is gone: say what is there now.
+                Err(StoreError::NotMigrated { .. }) => {
+                    connections.check_version().await?;
+                    let found = "a schema with its version, but without some of its parts";
+                    Err(StoreError::BadRow(found.to_owned()))
+                }
+                answer => answer,
+            }
+        })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::events::{Events, Publisher};
 use crate::executor::TaskExecutor;
 use crate::handler::TaskHandler;
+use crate::health::{self, Health};
 use crate::options::Options;
 use crate::registry::Registry;
 use crate::retention::Sweeper;
@@ -221,6 +222,15 @@ impl Tasker {
     /// The store beneath.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// Whether this process is ready for work: asks the store, and waits a second at most.
+    pub async fn health(&self) -> Health {
+        if self.engine.is_closed() {
+            let reason = "the engine has stopped".to_owned();
+            return Health::NotReady { reason };
+        }
+        health::of_store(&*self.store).await
     }
 
     /// Subscribes to events from now on.

@@ -66,6 +66,14 @@ pub enum Error {
     Store(Arc<StoreError>),
 }
 
+impl Error {
+    /// Whether the same call may succeed later without anybody changing anything: the store is
+    /// busy or cannot be reached.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Error::Store(error) if error.is_transient())
+    }
+}
+
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Error {
         match error {

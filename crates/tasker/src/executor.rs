@@ -43,21 +43,17 @@ impl TaskExecutor {
         request: TaskRequest,
         deadline: Option<Duration>,
     ) -> Result<Task, Error> {
-        let (told, mut tell) = oneshot::channel();
+        let (told, tell) = oneshot::channel();
         let mut created = self
             .create(vec![self.prepare(request)?], Some(told))
             .await?;
         let created = created.pop().expect("invariant: one answer per task");
         let is_new = matches!(created, Created::New(_));
         let mut task = self.accept(&created)?;
-        match (is_new, deadline) {
-            // The engine tells: no look at the store is needed.
-            (true, None) => match (&mut tell).await {
-                Ok(state) => task.saw(state),
-                Err(_) => drop(task.wait(None).await?),
-            },
-            (true, deadline) => drop(task.wait_for(tell, deadline).await?),
-            (false, deadline) => drop(task.wait(deadline).await?),
+        if is_new {
+            task.wait_for(tell, deadline).await?;
+        } else {
+            task.wait(deadline).await?;
         }
         Ok(task)
     }

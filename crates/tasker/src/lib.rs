@@ -18,6 +18,7 @@ mod executor;
 mod explain;
 mod doctor;
 mod retention;
+mod health;
 mod engine;
 
 pub use doctor::{Diagnosis, Finding, diagnose};
@@ -30,6 +31,7 @@ pub use handler::{
     NonRetryableError, PermanentError, RetryableError, Step, StepContext, StepError, StepResult,
     TaskHandler,
 };
+pub use health::Health;
 pub use options::{Options, Retention};
 pub use retention::prune;
 pub use task::{Task, WorkflowStep, step_position};

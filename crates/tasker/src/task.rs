@@ -127,14 +127,22 @@ impl Task {
     /// Waits until the task is final, or the time is over; gives its state then.
     ///
     /// Tasks that this process finishes are noticed at once, those of other processes within a
-    /// second.
+    /// second. While the store cannot be reached, the wait goes on until the time is over.
     pub async fn wait(&mut self, deadline: Option<Duration>) -> Result<TaskState, Error> {
         let (told, tell) = oneshot::channel();
         // The engine may have stopped; then the looks at the store are what remains.
         let _ = self.engine.send(Message::Watch(self.id, told));
-        self.wait_for(tell, deadline).await
+        match self.refresh().await {
+            Ok(state) if !state.is_final() => self.wait_for(tell, deadline).await,
+            Err(error) if error.is_transient() => self.wait_for(tell, deadline).await,
+            ended => ended,
+        }
     }
 
+    /// Waits until the engine tells, or a look at the store shows, that the task is final.
+    ///
+    /// The engine may never tell: another process may finish the task, or the answer that says so
+    /// may be lost.
     pub(crate) async fn wait_for(
         &mut self,
         mut tell: oneshot::Receiver<TaskState>,
@@ -144,9 +152,6 @@ impl Task {
         let end = deadline.map(|deadline| until(clock.now(), deadline));
         let mut told = true;
         loop {
-            if self.refresh().await?.is_final() || end.is_some_and(|end| end <= clock.now()) {
-                return Ok(self.state);
-            }
             let look = until(clock.now(), LOOK_EVERY);
             tokio::select! {
                 biased;
@@ -159,11 +164,14 @@ impl Task {
                 },
                 () = clock.sleep_until(end.map_or(look, |end| end.min(look))) => {}
             }
+            let is_over = end.is_some_and(|end| end <= clock.now());
+            match self.refresh().await {
+                Ok(state) if is_over || state.is_final() => return Ok(state),
+                Ok(_) => {}
+                Err(error) if !is_over && error.is_transient() => {}
+                Err(error) => return Err(error),
+            }
         }
-    }
-
-    pub(crate) fn saw(&mut self, state: TaskState) {
-        self.state = state;
     }
 }
 

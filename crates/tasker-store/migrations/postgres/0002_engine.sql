@@ -701,7 +701,8 @@ BEGIN
         END IF;
         -- Only the attempt that holds the lease: everybody else changes nothing.
         UPDATE tasker_steps
-        SET state = p_ends[i], worker = NULL, finished_at = v_now, failure = p_kinds[i], result = p_results[i]::json,
+        SET state = p_ends[i], worker = NULL, finished_at = v_now, result = p_results[i]::json,
+            failure = CASE WHEN p_ends[i] = 'pending' THEN failure ELSE p_kinds[i] END,
             attempts = attempts - (p_ends[i] = 'pending')::int,
             due_at = CASE
                 WHEN p_ends[i] = 'pending' OR (p_limited[i] AND attempts < attempt_limit) THEN v_now

@@ -1,2 +1,3 @@
 -- migrate.version
-SELECT version, compatible_with FROM {schema}.tasker_schema ORDER BY version DESC LIMIT 1
+-- What one migration breaks, a later one does not mend.
+SELECT max(version), max(compatible_with) FROM {schema}.tasker_schema

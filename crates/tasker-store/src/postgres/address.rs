@@ -14,6 +14,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::migrations::KNOWN;
 use crate::error::StoreError;
 
 /// Connections of one process, the listening one apart: the engine has at most five calls under
@@ -89,7 +90,9 @@ impl Address {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
         if config.get_application_name().is_none() {
-            config.application_name("tasker");
+            // Tells in pg_stat_activity which nodes still run an old version.
+            let version = env!("CARGO_PKG_VERSION");
+            config.application_name(format!("tasker {version} (schema {KNOWN})"));
         }
         if config.get_dbname().is_none() && config.get_user().is_none() {
             return Err(bad("it names no user and no database".to_owned()));
@@ -113,6 +116,18 @@ impl Address {
         self.verify = matches!(given, Some("verify-ca" | "verify-full"))
             || (given == Some("require") && self.root_certificates.is_some());
         Ok(())
+    }
+
+    /// The longest time until a connection is there, or given up. The driver's own limit ends with
+    /// the first byte; it counts for each address, and a host often has one of each kind.
+    pub(super) fn connect_limit(&self) -> Duration {
+        let each = self.config.get_connect_timeout();
+        let hosts = self.config.get_hosts().len().max(1);
+        let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
+        each.copied()
+            .unwrap_or(CONNECT_TIMEOUT)
+            .saturating_mul(2)
+            .saturating_mul(hosts)
     }
 
     /// Host, port and database, without user and password.

@@ -132,7 +132,9 @@ impl Connections {
     ) -> Result<(Client, BoxFuture<'static, ()>), StoreError> {
         let fail = |error| self.error(error);
         let connecting = self.address.config.connect(self.address.tls()?);
-        let (client, mut connection) = connecting.await.map_err(fail)?;
+        let connecting = tokio::time::timeout(self.address.connect_limit(), connecting);
+        let connected = connecting.await.map_err(|error| self.cannot_reach(error))?;
+        let (client, mut connection) = connected.map_err(fail)?;
         let (hear, node) = (hear.clone(), node.to_owned());
         let mut messages = async move {
             let mut messages =

@@ -5,11 +5,12 @@
 //! on a thread of the store's own, where no handler can hold them up, or on the engine's.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use deadpool::managed::QueueMode;
+use deadpool::managed::{QueueMode, TimeoutType};
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime as PoolRuntime,
     Transaction,
@@ -22,7 +23,7 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::address::Address;
 use super::row::{Parameter, Row};
-use crate::error::StoreError;
+use crate::error::{Cause, StoreError};
 
 /// A call that takes longer has lost its server: the connection is given up.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -73,6 +74,8 @@ impl Connections {
         statements: Arc<AtomicU64>,
         prepares: Arc<AtomicBool>,
     ) -> Result<Connections, StoreError> {
+        // First: a runtime may not be dropped by async code, where a bad URL is refused.
+        let pool = pool(&address)?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("tasker-postgres")
@@ -80,7 +83,7 @@ impl Connections {
             .build()
             .map_err(StoreError::NoThread)?;
         Ok(Connections {
-            pool: pool(&address)?,
+            pool,
             address,
             statements,
             prepares,
@@ -131,6 +134,7 @@ impl Connections {
     pub(super) async fn connection(&self) -> Result<Object, StoreError> {
         self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => self.cannot_connect(error),
+            PoolError::Timeout(TimeoutType::Create) => self.cannot_reach(error),
             error => StoreError::Unavailable(Box::new(error)),
         })
     }
@@ -222,15 +226,27 @@ impl Connections {
             matches!(class, "28" | "3D" | "42")
         });
         // TLS that cannot be agreed on, or settings that fit no server.
-        let never = error.to_string().contains("TLS")
-            || error.to_string().contains("invalid configuration");
+        let text = error.to_string();
+        let never =
+            text.contains("invalid configuration") || (text.contains("TLS") && !went_away(&error));
         if refused || never {
             return StoreError::CannotConnect {
                 server: self.address.shown(),
                 source: Box::new(error),
             };
         }
-        StoreError::Unavailable(Box::new(error))
+        self.cannot_reach(error)
+    }
+
+    /// Whoever reads it may have several stores.
+    pub(super) fn cannot_reach(
+        &self,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> StoreError {
+        StoreError::Unavailable(Box::new(CannotReach {
+            server: self.address.shown(),
+            source: Box::new(error),
+        }))
     }
 
     /// Says of an error what the caller can do about it.
@@ -265,6 +281,27 @@ impl Connections {
     }
 }
 
+/// A server that did not answer, by its name.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot reach `{server}`")]
+struct CannotReach {
+    server: String,
+    source: Cause,
+}
+
+/// Whether the connection ended while something was agreed on, rather than by disagreement.
+fn went_away(error: &DriverError) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            // What TLS itself refuses is invalid data.
+            return error.kind() != io::ErrorKind::InvalidData;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 fn pool(address: &Address) -> Result<Pool, StoreError> {
     let settings = ManagerConfig {
         recycling_method: RecyclingMethod::Fast,
@@ -276,7 +313,7 @@ fn pool(address: &Address) -> Result<Pool, StoreError> {
         .queue_mode(QueueMode::Lifo)
         .runtime(PoolRuntime::Tokio1)
         .wait_timeout(Some(CALL_TIMEOUT))
-        .create_timeout(Some(CALL_TIMEOUT))
+        .create_timeout(Some(address.connect_limit()))
         .build()
         .map_err(|error| StoreError::BadUrlPart(error.to_string()))
 }

@@ -2,10 +2,11 @@
 //!
 //! All that is missing is applied in one transaction, together with its rows in `tasker_schema`; an
 //! advisory lock lets one program do it at a time. A program works on its own version and on newer
-//! ones that say that they are compatible: so nodes are replaced one by one.
+//! ones that say that they are compatible: so nodes are replaced one by one (docs/UPGRADING.md).
 
 use super::connection::Connections;
 use super::migrations::{KNOWN, MIGRATIONS, VERSIONS, keep_version};
+use super::row::Row;
 use crate::error::StoreError;
 
 /// Any number, as long as it is always the same: who migrates holds this lock.
@@ -17,11 +18,7 @@ impl Connections {
     pub(super) async fn version(&self) -> Result<(i64, i64), StoreError> {
         let sql = include_str!("../../sql/postgres/migrate.version.sql");
         match self.row(sql, &[]).await {
-            Ok(Some(row)) => {
-                let version: Option<i64> = row.get(0)?;
-                let compatible: Option<i64> = row.get(1)?;
-                Ok((version.unwrap_or(0), compatible.unwrap_or(0)))
-            }
+            Ok(Some(row)) => versions(&row),
             Ok(None) | Err(StoreError::NotMigrated { .. }) => Ok((0, 0)),
             Err(error) => Err(error),
         }
@@ -52,7 +49,8 @@ impl Connections {
         }
     }
 
-    /// Applies what is missing; gives the versions before and after.
+    /// Applies what is missing; gives the versions before and after. Of a newer schema that this
+    /// program can work on there is nothing to apply: so going back to this program is no error.
     pub(super) async fn migrate(&self) -> Result<(i64, i64), StoreError> {
         let mut connection = self.connection().await?;
         let fail = |error| self.error(error);
@@ -76,9 +74,8 @@ impl Connections {
         transaction.batch_execute(&path).await.map_err(fail)?;
         let sql = include_str!("../../sql/postgres/migrate.version.sql");
         let row = self.rows_in(&transaction, sql, &[]).await?.pop();
-        let found = row.map(|row| row.get::<Option<i64>>(0)).transpose()?;
-        let found = found.flatten().unwrap_or(0);
-        if found > KNOWN {
+        let (found, compatible_with) = row.as_ref().map_or(Ok((0, 0)), versions)?;
+        if compatible_with > KNOWN {
             return Err(self.newer(found));
         }
         for (number, migration) in (1..).zip(MIGRATIONS) {
@@ -88,6 +85,12 @@ impl Connections {
             }
         }
         transaction.commit().await.map_err(fail)?;
-        Ok((found, KNOWN))
+        Ok((found, found.max(KNOWN)))
     }
+}
+
+fn versions(row: &Row) -> Result<(i64, i64), StoreError> {
+    let version: Option<i64> = row.get(0)?;
+    let compatible_with: Option<i64> = row.get(1)?;
+    Ok((version.unwrap_or(0), compatible_with.unwrap_or(0)))
 }

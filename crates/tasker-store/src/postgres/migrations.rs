@@ -38,13 +38,15 @@ pub struct MigrationStatus {
     pub applied: bool,
 }
 
-/// Every migration that this program knows, as it stands in a database at `version`.
+/// Every migration that this program knows or a database at `version` has.
 pub(super) fn list(version: i64) -> Vec<MigrationStatus> {
-    let known = (1..).zip(MIGRATIONS);
-    known
-        .map(|(number, migration)| MigrationStatus {
+    let known = MIGRATIONS.iter().map(|migration| migration.name);
+    let names = known.chain(std::iter::repeat("of a newer Tasker"));
+    (1..=version.max(KNOWN))
+        .zip(names)
+        .map(|(number, name)| MigrationStatus {
             version: number,
-            name: migration.name.to_owned(),
+            name: name.to_owned(),
             applied: number <= version,
         })
         .collect()

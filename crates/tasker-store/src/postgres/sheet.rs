@@ -41,7 +41,8 @@ impl Inner {
         let sql = include_str!("../../sql/postgres/sheet.task.sql");
         let mut rows = self.connections.rows_in(transaction, sql, &key).await?;
         let task = rows.pop().ok_or(StoreError::NoSuchTask(id))?;
-        let template = self.template(TemplateId(task.get(0)?)).await?;
+        let template = TemplateId(task.get(0)?);
+        let template = self.template_in(transaction, template).await?;
         // A second statement: it sees what was committed while the first waited for the lock.
         let sql = include_str!("../../sql/postgres/sheet.steps.sql");
         let rows = self.connections.rows_in(transaction, sql, &key).await?;

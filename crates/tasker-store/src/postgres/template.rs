@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use deadpool_postgres::Transaction;
 use tasker_model::template::{ContentHash, StepTemplate, TaskTemplate};
 use tokio_postgres::types::Type;
 
 use super::Inner;
-use super::row::{int, milliseconds};
+use super::row::{Row, int, milliseconds};
 use crate::error::StoreError;
 use crate::record::{TemplateId, stored_template};
+
+const READ: &str = include_str!("../../sql/postgres/query.template.sql");
 
 /// Definitions by their number, and numbers by their content.
 #[derive(Default)]
@@ -45,8 +48,26 @@ impl Inner {
         if let Some(template) = self.templates.get(id) {
             return Ok(template);
         }
-        let sql = include_str!("../../sql/postgres/query.template.sql");
-        let row = self.connections.row(sql, &[(&id.0, Type::INT8)]).await?;
+        let row = self.connections.row(READ, &[(&id.0, Type::INT8)]).await?;
+        self.read(id, row)
+    }
+
+    /// The same for whoever is in a transaction: with a second connection, as many as there are
+    /// would wait for each other's.
+    pub(super) async fn template_in(
+        &self,
+        transaction: &Transaction<'_>,
+        id: TemplateId,
+    ) -> Result<TaskTemplate, StoreError> {
+        if let Some(template) = self.templates.get(id) {
+            return Ok(template);
+        }
+        let key = [(&id.0 as _, Type::INT8)];
+        let mut rows = self.connections.rows_in(transaction, READ, &key).await?;
+        self.read(id, rows.pop())
+    }
+
+    fn read(&self, id: TemplateId, row: Option<Row>) -> Result<TaskTemplate, StoreError> {
         let missing = || StoreError::BadRow(format!("no template has number {}", id.0));
         let template = stored_template(row.ok_or_else(missing)?.get(0)?)?;
         self.templates.keep(id, &template);

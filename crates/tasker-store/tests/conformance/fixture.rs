@@ -163,6 +163,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    /// A worker that can run these definitions.
+    pub(crate) fn new(id: WorkerId, can_run: &[&Defined]) -> Worker {
+        let runnable = can_run.iter().map(|d| d.runnable.clone()).collect();
+        Worker { id, runnable }
+    }
+
     /// A budget of so many slots, for what the worker can run.
     pub(crate) fn slots(&self, slots: usize) -> ClaimBudget {
         ClaimBudget {
@@ -312,9 +318,7 @@ impl Fixture {
 
     /// A worker that can run these definitions.
     pub(crate) fn worker(&self, can_run: &[&Defined]) -> Worker {
-        let runnable = can_run.iter().map(|d| d.runnable.clone()).collect();
-        let id = WorkerId::from_uuid(self.uuid());
-        Worker { id, runnable }
+        Worker::new(WorkerId::from_uuid(self.uuid()), can_run)
     }
 
     /// A task to create, as asked by `request`.

@@ -23,8 +23,11 @@ mod query;
 mod queue;
 mod moves;
 mod random;
+mod reference;
+mod differential;
 mod audit;
 mod sqlite_file;
+mod postgres_server;
 #[cfg(unix)]
 mod read_only;
 

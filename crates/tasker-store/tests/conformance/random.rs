@@ -397,7 +397,7 @@ fn runs(step: &StepRecord) -> bool {
 }
 
 /// A DAG of up to 30 steps, defined in any order.
-fn random_definition(rng: &mut StdRng, name: &str) -> TemplateSource {
+pub(crate) fn random_definition(rng: &mut StdRng, name: &str) -> TemplateSource {
     // Among few steps, the rare states of a task as a whole are not so rare.
     let largest = [2, 4, 30][rng.random_range(0..3)];
     let count = rng.random_range(1..=largest);
@@ -431,7 +431,7 @@ fn random_definition(rng: &mut StdRng, name: &str) -> TemplateSource {
     }
 }
 
-fn random_task(f: &Fixture, rng: &mut StdRng, defined: &Defined) -> NewTask {
+pub(crate) fn random_task(f: &Fixture, rng: &mut StdRng, defined: &Defined) -> NewTask {
     let source = defined.template.source();
     let share = if rng.random_bool(0.3) { 0.3 } else { 0.0 };
     let names = source
@@ -447,7 +447,7 @@ fn random_task(f: &Fixture, rng: &mut StdRng, defined: &Defined) -> NewTask {
 }
 
 /// What an engine would make of a random outcome, by the limit that it knows.
-fn random_settlement(rng: &mut StdRng, step: &ClaimedStep) -> Settlement {
+pub(crate) fn random_settlement(rng: &mut StdRng, step: &ClaimedStep) -> Settlement {
     let outcome = match rng.random_range(0..100) {
         0..60 => Outcome::Completed {
             result: text(&json!({"attempt": step.lease.attempt})),
@@ -467,7 +467,7 @@ fn random_settlement(rng: &mut StdRng, step: &ClaimedStep) -> Settlement {
     )
 }
 
-fn random_order(rng: &mut StdRng, detail: &TaskDetail) -> Order {
+pub(crate) fn random_order(rng: &mut StdRng, detail: &TaskDetail) -> Order {
     // Failed steps are what people look at.
     let mut steps: Vec<_> = detail.steps.iter().collect();
     steps.shuffle(rng);

@@ -9,9 +9,10 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use tasker::model::task::TaskState;
+use tasker::store::StoreError;
 use tasker::store::store::{Page, TaskFilter};
 use tasker::{
-    Options, PermanentError, RetryableError, StepContext, StepResult, TaskRequest, Tasker,
+    Error, Options, PermanentError, RetryableError, StepContext, StepResult, TaskRequest, Tasker,
 };
 use tasker_testing::patterns::{MIXED, NAMESPACE};
 
@@ -34,29 +35,45 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .register(handler)
         .start()
         .await?;
-    let requests = (0..create)
-        .map(|_| TaskRequest::new(MIXED.name).namespace(NAMESPACE))
-        .collect();
-    tasker.executor().execute_all(requests).await?;
-    let unfinished = TaskFilter {
-        states: vec![TaskState::Pending, TaskState::InProgress],
-        ..TaskFilter::default()
-    };
+    create_surely(&tasker, create).await?;
     let mut looks = tokio::time::interval(Duration::from_millis(20));
-    let one = Page {
-        limit: 1,
-        before: None,
-    };
-    while !tasker
-        .store()
-        .tasks(unfinished.clone(), one.clone())
-        .await?
-        .is_empty()
-    {
+    while !is_done(&tasker).await? {
         looks.tick().await;
     }
     tasker.stop().await?;
     Ok(())
+}
+
+/// Asks again, under the same keys, for as long as the answer is that nobody knows.
+async fn create_surely(tasker: &Tasker, tasks: usize) -> Result<(), Error> {
+    let request = |number| {
+        TaskRequest::new(MIXED.name)
+            .namespace(NAMESPACE)
+            .idempotency_key(format!("chaos-{number}"))
+    };
+    loop {
+        let requests = (0..tasks).map(request).collect();
+        match tasker.executor().execute_all(requests).await {
+            Err(error) if error.is_transient() => {}
+            answer => return answer.map(drop),
+        }
+    }
+}
+
+/// Whether no task is unfinished; `false`, too, while the store cannot be asked.
+async fn is_done(tasker: &Tasker) -> Result<bool, StoreError> {
+    let unfinished = TaskFilter {
+        states: vec![TaskState::Pending, TaskState::InProgress],
+        ..TaskFilter::default()
+    };
+    let one = Page {
+        limit: 1,
+        before: None,
+    };
+    match tasker.store().tasks(unfinished, one).await {
+        Err(error) if error.is_transient() => Ok(false),
+        answer => answer.map(|tasks| tasks.is_empty()),
+    }
 }
 
 /// The same attempt of the same step always fares the same: 20 % fail, 1 % for good.

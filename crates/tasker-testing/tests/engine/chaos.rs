@@ -1,7 +1,9 @@
 //! Killed at random moments, again and again, the engine loses nothing.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::process::Stdio;
+use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -12,9 +14,17 @@ use tasker::store::store::{Page, TaskFilter};
 use tasker::store::{Store, SystemClock};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::task::JoinHandle;
+
+use crate::server::Server;
 
 const TASKS: usize = 200;
 const KILLS: usize = 50;
+const NODES: usize = 3;
+/// Every eighth befalls the server, the others a worker.
+const INCIDENTS: usize = 32;
 
 fn start(url: &str, create: usize) -> (Child, Lines<BufReader<ChildStdout>>) {
     let mut worker = Command::new(env!("CARGO_BIN_EXE_chaos-worker"))
@@ -57,7 +67,11 @@ async fn fifty_kills_lose_nothing_and_repeat_nothing() {
     watch(&mut lines, usize::MAX, &mut executed).await;
     assert!(worker.wait().await.unwrap().success());
 
-    let store = tasker::store::open(&url, std::sync::Arc::new(SystemClock))
+    assert_nothing_is_lost(&url, &executed).await;
+}
+
+async fn assert_nothing_is_lost(url: &str, executed: &[String]) {
+    let store = tasker::store::open(url, Arc::new(SystemClock))
         .await
         .unwrap();
     every_task_is_as_it_should_be(&*store).await;
@@ -74,6 +88,83 @@ async fn fifty_kills_lose_nothing_and_repeat_nothing() {
         "an attempt was executed twice"
     );
     println!("{} attempts were executed", whole.len());
+}
+
+/// Three worker processes on one server; both they and the server are killed again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_workers_and_a_killed_server_lose_nothing() {
+    let server = Server::start().await;
+    let seed = rand::rng().random();
+    println!("seed {seed}");
+    let mut chance = StdRng::seed_from_u64(seed);
+    let (say, mut said) = mpsc::unbounded_channel();
+    let nodes: Vec<Node> = (0..NODES)
+        .map(|number| {
+            let create = if number == 0 { TASKS } else { 0 };
+            Node::start(server.url(), create, say.clone())
+        })
+        .collect();
+    drop(say);
+    let mut executed = Vec::new();
+    let server = Arc::new(server);
+    for incident in 0..INCIDENTS {
+        for _ in 0..chance.random_range(1..80) {
+            executed.push(said.recv().await.expect("there is work for all incidents"));
+        }
+        if incident % 8 == 7 {
+            let server = server.clone();
+            let restart = move || {
+                server.down();
+                server.up();
+            };
+            tokio::task::spawn_blocking(restart).await.unwrap();
+        } else {
+            nodes[chance.random_range(0..NODES)].kill.notify_one();
+        }
+    }
+    while let Some(line) = said.recv().await {
+        executed.push(line);
+    }
+    for node in nodes {
+        node.life.await.unwrap();
+    }
+    assert_nothing_is_lost(&server.url(), &executed).await;
+}
+
+/// A worker process that is started again whenever it ends before its work is done.
+struct Node {
+    kill: Arc<Notify>,
+    life: JoinHandle<()>,
+}
+
+impl Node {
+    fn start(url: String, create: usize, say: UnboundedSender<String>) -> Node {
+        let kill = Arc::new(Notify::new());
+        let killed = kill.clone();
+        let life = tokio::spawn(async move {
+            loop {
+                let (mut worker, mut lines) = start(&url, create);
+                let reading = async {
+                    while let Some(line) = lines.next_line().await.unwrap() {
+                        say.send(line).unwrap();
+                    }
+                };
+                let mut reading = pin!(reading);
+                tokio::select! {
+                    () = &mut reading => {}
+                    () = killed.notified() => {
+                        worker.kill().await.unwrap();
+                        reading.await;
+                    }
+                }
+                // It ends with an error if it finds no server when it starts.
+                if worker.wait().await.unwrap().success() {
+                    return;
+                }
+            }
+        });
+        Node { kill, life }
+    }
 }
 
 async fn every_task_is_as_it_should_be(store: &dyn Store) {

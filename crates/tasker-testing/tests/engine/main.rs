@@ -1,11 +1,13 @@
 //! The whole engine on a real store: patterns, failures, crashes, orders, bad input.
 
 mod support;
+mod server;
 mod patterns;
 mod failures;
 mod operators;
 mod requests;
 mod shutdown;
 mod chaos;
+mod outage;
 mod scale;
 mod idle;

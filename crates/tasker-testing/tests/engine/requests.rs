@@ -284,3 +284,19 @@ async fn waiting_ends_with_the_deadline_and_the_task_goes_on() {
         .unwrap();
     assert_eq!(task.status(), "running");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_learns_of_what_another_process_finishes() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("two.db");
+    let asks = Options {
+        slots: 0,
+        ..Options::default()
+    };
+    let asker = on_file(&file, [adder()], asks).await;
+    let runner = on_file(&file, [adder()], Options::default()).await;
+    let task = asker.executor().execute_sync(request(), None).await;
+    assert_eq!(task.unwrap().state(), TaskState::Complete);
+    assert_sound(&asker).await;
+    runner.stop().await.unwrap();
+}
