@@ -57,8 +57,8 @@ BEGIN
         WHEN v_power >= 0 AND v_point <= 16 THEN v_digits || repeat('0', v_power) || '.0'
         WHEN v_point BETWEEN 1 AND 16 THEN left(v_digits, v_point) || '.' || substr(v_digits, v_point + 1)
         WHEN v_point BETWEEN -4 AND 0 THEN '0.' || repeat('0', -v_point) || v_digits
-        WHEN length(v_digits) = 1 THEN v_digits || 'e' || (v_point - 1)
-        ELSE left(v_digits, 1) || '.' || substr(v_digits, 2) || 'e' || (v_point - 1)
+        ELSE left(v_digits, 1) || CASE WHEN length(v_digits) > 1 THEN '.' ELSE '' END || substr(v_digits, 2)
+             || 'e' || CASE WHEN v_point > 0 THEN '+' ELSE '' END || (v_point - 1)
     END;
 END $$;
 

@@ -297,3 +297,28 @@ async fn many_paths_cost_no_more_than_their_edges() {
     let found = rows(&client, &sql).await;
     assert_eq!(found, [json!({"level": 59.0, "depth": 59.0})]);
 }
+
+/// Every example of the page, as it stands there.
+#[tokio::test]
+async fn the_examples_of_the_page_run() {
+    let (f, url) = postgres_with_url().await;
+    let order = f
+        .define("order", &[("a", &[]), ("b", &["a"]), ("c", &["b"])])
+        .await;
+    let task = f.start(&order).await;
+    f.run_all(&f.worker(&[&order])).await;
+    let client = client(&url).await;
+    let page = include_str!("../../../../docs/SQL_FUNCTIONS.md");
+    let mut examples = 0;
+    for example in page.split("```sql\n").skip(1) {
+        let sql = example.split("```").next().unwrap();
+        if let Err(error) = client.batch_execute(sql).await {
+            panic!("{sql}: {error:?}");
+        }
+        examples += 1;
+    }
+    assert_eq!(examples, 6);
+    let created = f.list(tasker_store::store::TaskFilter::default()).await;
+    assert_eq!(created.len(), 2, "the last example creates a task");
+    assert!(created.contains(&task));
+}

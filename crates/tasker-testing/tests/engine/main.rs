@@ -5,6 +5,7 @@ mod patterns;
 mod failures;
 mod operators;
 mod requests;
+mod sql;
 mod shutdown;
 mod chaos;
 mod scale;
