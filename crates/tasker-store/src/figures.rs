@@ -1,7 +1,7 @@
 //! Figures over many tasks: what operators look at first.
 //!
 //! What is counted, and over what, is said here once; both stores give the same answers, and the
-//! functions in PostgreSQL of the same purpose (docs/SQL_FUNCTIONS.md) do, too.
+//! functions in PostgreSQL of the same purpose (`docs/SQL_FUNCTIONS.md`) do, too.
 
 use jiff::Timestamp;
 use serde::Serialize;

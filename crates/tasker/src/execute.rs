@@ -97,7 +97,7 @@ impl Attempts {
         let task = self.runtime.spawn(async move {
             let outcome = match fits {
                 Ok(()) => perform(handler, context, limit).await,
-                Err(failure) => Outcome::Failed(failure),
+                Err(problem) => Outcome::Failed(Failure::new(FailureKind::Permanent, problem)),
             };
             report.send(outcome);
         });
@@ -173,22 +173,17 @@ pub(crate) fn until(now: Timestamp, timeout: Duration) -> Timestamp {
 ///
 /// Before the attempt, not within it: children that are handed over with its completion are given the
 /// same context, with its defaults. Only tasks that were created by SQL cost anything here.
-fn fit_context(claimed: &mut ClaimedStep) -> Result<(), Failure> {
-    let Some(schema) = claimed
-        .template
-        .schema()
-        .filter(|_| !claimed.context_checked)
-    else {
+fn fit_context(claimed: &mut ClaimedStep) -> Result<(), String> {
+    let schema = claimed.template.schema();
+    let Some(schema) = schema.filter(|_| !claimed.context_checked) else {
         return Ok(());
     };
-    let permanent = |text: String| Failure::new(FailureKind::Permanent, text);
-    let unreadable = |error: serde_json::Error| {
-        permanent(format!("the context of the task cannot be read: {error}"))
-    };
+    let unreadable =
+        |error: serde_json::Error| format!("the context of the task cannot be read: {error}");
     let mut context: serde_json::Value = claimed.context.read().map_err(unreadable)?;
     schema
         .apply(&mut context)
-        .map_err(|error| permanent(error.to_string()))?;
+        .map_err(|error| error.to_string())?;
     claimed.context = Json::of(&context).map_err(unreadable)?;
     claimed.context_checked = true;
     Ok(())

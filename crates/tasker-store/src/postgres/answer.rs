@@ -29,7 +29,7 @@ const AT: usize = 10;
 const NEXT_DUE: usize = 11;
 const LEFT_DUE: usize = 12;
 
-/// The word of a claimed step whose context nobody has held against its schema (0004_create_task.sql).
+/// The word of a claimed step whose context nobody has held against its schema (`0004_create_task.sql`).
 const UNCHECKED: &str = "unchecked";
 
 /// One row of an answer.

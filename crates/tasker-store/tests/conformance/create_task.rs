@@ -50,6 +50,10 @@ async fn ordering() -> (Fixture, Client, Defined) {
     (f, client(&url).await, defined)
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "every caller writes the value in place"
+)]
 fn request(more: Value) -> Value {
     let mut request = json!({"name": "order", "namespace": "shop", "context": {"n": 1}});
     let members = request.as_object_mut().unwrap();
@@ -155,6 +159,7 @@ async fn the_highest_version_is_meant_unless_one_is_named() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn a_bad_request_is_refused_with_what_is_allowed() {
     let (f, client, _) = ordering().await;
     let with = |more: Value| request(more).to_string();

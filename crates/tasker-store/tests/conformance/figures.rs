@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tasker_model::outcome::FailureKind;
-use tasker_model::readiness::ReadinessWord;
+use tasker_model::readiness::ReadinessWord as W;
 use tasker_model::rollup::{ExecutionStatus, HealthStatus};
 use tasker_model::step::StepState;
 use tasker_model::task::TaskState;
@@ -138,6 +138,7 @@ fn mean_ms(times: impl Iterator<Item = SignedDuration>) -> i64 {
     i64::try_from((times.iter().sum::<i128>() + number * 500) / (number * 1_000)).unwrap()
 }
 
+#[expect(clippy::too_many_lines, reason = "one check per figure")]
 pub(crate) async fn analytics_are_about_whole_tasks(f: Fixture) {
     let start = f.now();
     mix(&f).await;
@@ -335,7 +336,6 @@ pub(crate) async fn readiness_follows_the_claim(f: Fixture) {
         let words: Vec<_> = rows.iter().map(|row| row.readiness).collect();
         (words, detail.execution_context(f.now()))
     };
-    use ReadinessWord as W;
     let (rows, context) = words().await;
     assert_eq!(rows, [W::Ready, W::Ready, W::WaitingForParents]);
     assert_eq!(context.execution_status, ExecutionStatus::HasReadySteps);

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, NoTls};
 use crate::figures::{all, mix};
 use crate::fixture::{Fixture, postgres_with_url};
 
-/// A connection of somebody who has nothing to do with the library; its search_path is the schema.
+/// A connection of somebody who has nothing to do with the library; its `search_path` is the schema.
 pub(crate) async fn client(url: &str) -> Client {
     let (server, options) = url.rsplit_once("schema=").unwrap();
     let schema = options.split('&').next().unwrap();
@@ -69,6 +69,7 @@ async fn filled() -> (Fixture, Client, String) {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one entry per column")]
 async fn functions_about_one_task_say_what_the_library_says() {
     let (f, client, now) = filled().await;
     let mut batch = (Vec::new(), Vec::new());
@@ -169,6 +170,7 @@ fn without_template(mut rows: Vec<Value>) -> Vec<Value> {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one entry per column")]
 async fn functions_about_all_tasks_say_what_the_library_says() {
     let (f, client, now) = filled().await;
     let health = f.store.system_health().await.unwrap();
