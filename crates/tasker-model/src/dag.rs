@@ -5,6 +5,7 @@
 //! time linear in steps and edges.
 
 pub mod diagram;
+pub mod relationships;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -191,6 +192,16 @@ impl Dag {
     /// The longest distance from a step without parents, in edges.
     pub fn level(&self, step: Position) -> u32 {
         self.levels[step as usize]
+    }
+
+    /// The shortest distance of each step from a step without parents, in edges.
+    pub fn min_depths(&self) -> Vec<u32> {
+        let mut depths = vec![0; self.len()];
+        for &step in &self.order {
+            let nearest = self.parents(step).iter().map(|p| depths[*p as usize]).min();
+            depths[step as usize] = nearest.map_or(0, |depth: u32| depth + 1);
+        }
+        depths
     }
 
     /// All steps, parents before children; ties in the order of definition.

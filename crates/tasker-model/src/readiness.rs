@@ -6,9 +6,12 @@
 //! checks.
 
 use jiff::Timestamp;
+use serde::Serialize;
 
+use crate::id::Position;
 use crate::outcome::FailureKind;
 use crate::step::StepState;
+use crate::text_enum::text_enum;
 
 /// What readiness depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +57,43 @@ pub enum Readiness {
     Cancelled,
 }
 
+text_enum! {
+    /// The word for a [`Readiness`].
+    "readiness" enum ReadinessWord {
+        /// A worker may claim it now.
+        Ready = "ready",
+        /// Its lease has expired: a worker may claim it now.
+        LeaseExpired = "lease_expired",
+        /// It waits for parents.
+        WaitingForParents = "waiting_for_parents",
+        /// It waits for a time.
+        WaitingUntil = "waiting_until",
+        /// A worker runs it.
+        Running = "running",
+        /// It failed for good.
+        Blocked = "blocked",
+        /// It is complete, resolved manually or skipped.
+        Done = "done",
+        /// It was cancelled.
+        Cancelled = "cancelled",
+    }
+}
+
 impl Readiness {
+    /// The word for it, without its particulars.
+    pub const fn word(self) -> ReadinessWord {
+        match self {
+            Readiness::Ready => ReadinessWord::Ready,
+            Readiness::LeaseExpired => ReadinessWord::LeaseExpired,
+            Readiness::WaitingForParents { .. } => ReadinessWord::WaitingForParents,
+            Readiness::WaitingUntil(_) => ReadinessWord::WaitingUntil,
+            Readiness::Running { .. } => ReadinessWord::Running,
+            Readiness::Blocked => ReadinessWord::Blocked,
+            Readiness::Done => ReadinessWord::Done,
+            Readiness::Cancelled => ReadinessWord::Cancelled,
+        }
+    }
+
     /// Whether a claim at this moment would take the step.
     pub const fn is_claimable(self) -> bool {
         matches!(self, Readiness::Ready | Readiness::LeaseExpired)
@@ -76,6 +115,71 @@ pub fn readiness(step: StepFacts, now: Timestamp) -> Readiness {
         (StepState::InProgress, Some(lease_until)) => Readiness::Running { lease_until },
         (StepState::Pending | StepState::Error, Some(due)) if due <= now => Readiness::Ready,
         (StepState::Pending | StepState::Error, Some(due)) => Readiness::WaitingUntil(due),
+    }
+}
+
+/// A step's readiness with its particulars, as operators are shown it (spec 05 §1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StepReadiness {
+    /// The step's place in the definition.
+    pub position: Position,
+    /// Its state.
+    pub state: StepState,
+    /// Whether it may run, or what it waits for.
+    pub readiness: ReadinessWord,
+    /// Whether every parent is done.
+    pub dependencies_satisfied: bool,
+    /// Whether an attempt is left, and the last failure was not for good.
+    pub retry_eligible: bool,
+    /// Whether a worker may claim it now.
+    pub ready_for_execution: bool,
+    /// When it failed, if it is in `error`.
+    pub last_failure_at: Option<Timestamp>,
+    /// When it may start, or may have started; `None` while it runs and when it waits for no time.
+    pub next_retry_at: Option<Timestamp>,
+    /// How many parents it has.
+    pub total_parents: u32,
+    /// How many of them are done.
+    pub completed_parents: u32,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Attempts allowed.
+    pub attempt_limit: u32,
+    /// When its last attempt started.
+    pub last_attempted_at: Option<Timestamp>,
+}
+
+impl StepReadiness {
+    /// The readiness at `now` of a step with so many parents; `last_attempt` says when its last attempt
+    /// started and ended.
+    pub fn of(
+        position: Position,
+        facts: StepFacts,
+        total_parents: u32,
+        last_attempt: (Option<Timestamp>, Option<Timestamp>),
+        now: Timestamp,
+    ) -> StepReadiness {
+        let (started_at, finished_at) = last_attempt;
+        let failed = facts.state == StepState::Error;
+        let may_retry = facts.failure.is_some_and(FailureKind::may_retry);
+        let readiness = readiness(facts, now);
+        StepReadiness {
+            position,
+            state: facts.state,
+            readiness: readiness.word(),
+            dependencies_satisfied: facts.unfinished_parents == 0,
+            retry_eligible: facts.attempts < facts.attempt_limit && (!failed || may_retry),
+            ready_for_execution: readiness.is_claimable(),
+            last_failure_at: finished_at.filter(|_| failed),
+            next_retry_at: facts
+                .due_at
+                .filter(|_| matches!(facts.state, StepState::Pending | StepState::Error)),
+            total_parents,
+            completed_parents: total_parents - facts.unfinished_parents,
+            attempts: facts.attempts,
+            attempt_limit: facts.attempt_limit,
+            last_attempted_at: started_at,
+        }
     }
 }
 
@@ -161,6 +265,36 @@ mod tests {
             readiness(facts(StepState::Cancelled, None), NOW),
             Readiness::Cancelled
         );
+    }
+
+    #[test]
+    fn a_failure_for_good_is_not_eligible_whatever_attempts_are_left() {
+        let failed = |failure| {
+            let facts = StepFacts {
+                failure: Some(failure),
+                ..facts(StepState::Error, None)
+            };
+            StepReadiness::of(4, facts, 2, (None, Some(NOW)), NOW)
+        };
+        let permanent = failed(FailureKind::Permanent);
+        assert!(!permanent.retry_eligible && failed(FailureKind::Retryable).retry_eligible);
+        assert_eq!(permanent.readiness, ReadinessWord::Blocked);
+        assert_eq!(permanent.last_failure_at, Some(NOW));
+        assert_eq!(
+            (permanent.total_parents, permanent.completed_parents),
+            (2, 2)
+        );
+    }
+
+    #[test]
+    fn a_running_step_has_no_time_of_a_retry() {
+        let running = |due| {
+            let facts = facts(StepState::InProgress, Some(due));
+            StepReadiness::of(0, facts, 0, (Some(NOW), None), NOW)
+        };
+        assert_eq!(running(9).next_retry_at, None);
+        assert!(!running(9).ready_for_execution, "its lease holds");
+        assert!(running(0).ready_for_execution, "its lease is over");
     }
 
     #[test]

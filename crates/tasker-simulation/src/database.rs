@@ -18,6 +18,7 @@ use tasker::model::id::{TaskId, WorkerId};
 use tasker::model::name::Queue;
 use tasker::model::task::TaskState;
 use tasker::model::template::TaskTemplate;
+use tasker::store::figures::{Analytics, SlowStep, SlowTask, Slowest, SystemHealth};
 use tasker::store::record::{
     QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
 };
@@ -373,6 +374,26 @@ impl Store for Connection {
 
     fn queues(&self) -> BoxFuture<'_, Result<Vec<QueueRecord>, StoreError>> {
         self.call("queues", move |store| store.queues()).boxed()
+    }
+
+    fn system_health(&self) -> BoxFuture<'_, Result<SystemHealth, StoreError>> {
+        self.call("system_health", move |store| store.system_health())
+            .boxed()
+    }
+
+    fn analytics(&self, since: Option<Timestamp>) -> BoxFuture<'_, Result<Analytics, StoreError>> {
+        self.call("analytics", move |store| store.analytics(since))
+            .boxed()
+    }
+
+    fn slowest_tasks(&self, among: Slowest) -> BoxFuture<'_, Result<Vec<SlowTask>, StoreError>> {
+        self.call("slowest_tasks", move |store| store.slowest_tasks(among))
+            .boxed()
+    }
+
+    fn slowest_steps(&self, among: Slowest) -> BoxFuture<'_, Result<Vec<SlowStep>, StoreError>> {
+        self.call("slowest_steps", move |store| store.slowest_steps(among))
+            .boxed()
     }
 
     fn set_queue_limit(

@@ -10,6 +10,7 @@
 pub mod clock;
 pub mod error;
 pub mod record;
+pub mod figures;
 pub mod store;
 pub mod audit;
 mod sheet;

@@ -23,6 +23,7 @@ mod complete;
 mod held;
 mod sheet;
 mod query;
+mod figures;
 mod delete;
 
 pub use migrations::MigrationStatus;
@@ -38,6 +39,7 @@ use tasker_model::template::TaskTemplate;
 
 use crate::clock::Clock;
 use crate::error::StoreError;
+use crate::figures::{Analytics, SlowStep, SlowTask, Slowest, SystemHealth};
 use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 use crate::store::{
     ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page,
@@ -248,6 +250,22 @@ impl Store for PostgresStore {
 
     fn queues(&self) -> BoxFuture<'_, Result<Vec<QueueRecord>, StoreError>> {
         self.run(|inner| async move { inner.queues().await })
+    }
+
+    fn system_health(&self) -> BoxFuture<'_, Result<SystemHealth, StoreError>> {
+        self.run(|inner| async move { inner.system_health().await })
+    }
+
+    fn analytics(&self, since: Option<Timestamp>) -> BoxFuture<'_, Result<Analytics, StoreError>> {
+        self.run(|inner| async move { inner.analytics(since).await })
+    }
+
+    fn slowest_tasks(&self, among: Slowest) -> BoxFuture<'_, Result<Vec<SlowTask>, StoreError>> {
+        self.run(|inner| async move { inner.slowest_tasks(among).await })
+    }
+
+    fn slowest_steps(&self, among: Slowest) -> BoxFuture<'_, Result<Vec<SlowStep>, StoreError>> {
+        self.run(|inner| async move { inner.slowest_steps(among).await })
     }
 
     fn set_queue_limit(

@@ -6,8 +6,8 @@ use tasker_model::id::{Position, TaskId, WorkerId};
 use tasker_model::json::Json;
 use tasker_model::name::{Namespace, Queue, StepName, TaskName, Version};
 use tasker_model::outcome::FailureKind;
-use tasker_model::readiness::StepFacts;
-use tasker_model::rollup::StepTally;
+use tasker_model::readiness::{StepFacts, StepReadiness};
+use tasker_model::rollup::{ExecutionContext, StepTally};
 use tasker_model::step::StepState;
 use tasker_model::task::TaskState;
 use tasker_model::template::{TaskTemplate, TemplateSource};
@@ -180,6 +180,25 @@ pub struct TaskDetail {
     pub steps: Vec<StepRecord>,
     /// Its record, in order.
     pub transitions: Vec<Transition>,
+}
+
+impl TaskDetail {
+    /// What each step waits for at `now`, by position; `template` is the task's definition.
+    pub fn readiness(&self, template: &TaskTemplate, now: Timestamp) -> Vec<StepReadiness> {
+        let step = |step: &StepRecord| {
+            let parents = template.dag().parents(step.position).len();
+            let parents = u32::try_from(parents).expect("invariant: at most STEPS_MAX steps");
+            let last_attempt = (step.started_at, step.finished_at);
+            StepReadiness::of(step.position, step.facts(), parents, last_attempt, now)
+        };
+        self.steps.iter().map(step).collect()
+    }
+
+    /// What the task as a whole is doing at `now`.
+    pub fn execution_context(&self, now: Timestamp) -> ExecutionContext {
+        let facts: Vec<StepFacts> = self.steps.iter().map(StepRecord::facts).collect();
+        ExecutionContext::of(&facts, now)
+    }
 }
 
 /// A process that claims and executes steps.

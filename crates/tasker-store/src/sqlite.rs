@@ -17,6 +17,7 @@ mod complete;
 mod heartbeat;
 mod held;
 mod query;
+mod figures;
 mod delete;
 
 pub use create::create_in;
@@ -36,6 +37,7 @@ use tasker_model::template::TaskTemplate;
 
 use crate::clock::Clock;
 use crate::error::StoreError;
+use crate::figures::{Analytics, SlowStep, SlowTask, Slowest, SystemHealth};
 use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 use crate::store::{
     ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page,
@@ -227,6 +229,22 @@ impl Store for SqliteStore {
 
     fn queues(&self) -> BoxFuture<'_, Result<Vec<QueueRecord>, StoreError>> {
         self.read(|tx| query::queues(tx))
+    }
+
+    fn system_health(&self) -> BoxFuture<'_, Result<SystemHealth, StoreError>> {
+        self.read(|tx| figures::system_health(tx))
+    }
+
+    fn analytics(&self, since: Option<Timestamp>) -> BoxFuture<'_, Result<Analytics, StoreError>> {
+        self.read(move |tx| figures::analytics(tx, since))
+    }
+
+    fn slowest_tasks(&self, among: Slowest) -> BoxFuture<'_, Result<Vec<SlowTask>, StoreError>> {
+        self.read(move |tx| figures::slowest_tasks(tx, &among))
+    }
+
+    fn slowest_steps(&self, among: Slowest) -> BoxFuture<'_, Result<Vec<SlowStep>, StoreError>> {
+        self.read(move |tx| figures::slowest_steps(tx, &among))
     }
 
     fn set_queue_limit(

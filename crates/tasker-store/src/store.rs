@@ -18,6 +18,7 @@ use tasker_model::template::TaskTemplate;
 
 use crate::clock::Clock;
 use crate::error::StoreError;
+use crate::figures::{Analytics, SlowStep, SlowTask, Slowest, SystemHealth};
 use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 
 /// The right of one worker to finish one attempt of one step.
@@ -78,6 +79,9 @@ pub struct ClaimedStep {
     pub template: TaskTemplate,
     /// The task's input.
     pub context: Json,
+    /// Whether the context fits the definition's schema and has its defaults. Not so for a task that
+    /// was created by SQL: then whoever runs the step applies the schema first.
+    pub context_checked: bool,
     /// The results of its parents, in the order in which it names them; `None` where a parent
     /// was skipped or resolved without a result.
     pub parents: Arc<[(Position, Option<Json>)]>,
@@ -342,6 +346,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// Every queue that has open steps or a limit.
     fn queues(&self) -> BoxFuture<'_, Result<Vec<QueueRecord>, StoreError>>;
+
+    /// Tasks and steps by state. Reads every row: a look now and then, not a poll.
+    fn system_health(&self) -> BoxFuture<'_, Result<SystemHealth, StoreError>>;
+
+    /// Throughput, rates and mean durations since a time (`None`: the last hour). Reads every task.
+    fn analytics(&self, since: Option<Timestamp>) -> BoxFuture<'_, Result<Analytics, StoreError>>;
+
+    /// Tasks that ended, the slowest first.
+    fn slowest_tasks(&self, among: Slowest) -> BoxFuture<'_, Result<Vec<SlowTask>, StoreError>>;
+
+    /// Steps that completed, those with the longest last attempt first.
+    fn slowest_steps(&self, among: Slowest) -> BoxFuture<'_, Result<Vec<SlowStep>, StoreError>>;
 
     /// Limits the attempts that run on a queue at the same time, on all nodes together: 0 pauses
     /// it, `None` takes the limit away. Attempts that run go on.

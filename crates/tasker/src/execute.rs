@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tasker_model::id::StepKey;
+use tasker_model::json::Json;
 use tasker_model::outcome::{Failure, FailureKind, Outcome};
 use tasker_store::store::{ClaimedStep, Lease};
 use tokio::runtime::Handle;
@@ -71,7 +72,7 @@ impl Attempts {
     /// was paused for so long that its lease ran out, and then claimed the step itself.
     pub(crate) fn start(
         &mut self,
-        claimed: ClaimedStep,
+        mut claimed: ClaimedStep,
         handler: StepHandler,
         until: Timestamp,
         tell: impl FnOnce(Ended) + Send + 'static,
@@ -82,6 +83,7 @@ impl Attempts {
         replaced.iter().for_each(Attempt::stop);
         let replaced = replaced.is_some();
         let cancel = CancellationToken::new();
+        let fits = fit_context(&mut claimed);
         let context = StepContext::new(&claimed, cancel.clone());
         let limit = self.result_bytes_max;
         let mut report = Report {
@@ -90,7 +92,10 @@ impl Attempts {
             tell: Some(tell),
         };
         let task = self.runtime.spawn(async move {
-            let outcome = perform(handler, context, limit).await;
+            let outcome = match fits {
+                Ok(()) => perform(handler, context, limit).await,
+                Err(problem) => Outcome::Failed(Failure::new(FailureKind::Permanent, problem)),
+            };
             report.send(outcome);
         });
         let started = Attempt {
@@ -165,6 +170,26 @@ pub(crate) fn timed_out(timeout: Duration) -> Outcome {
 pub(crate) fn until(now: Timestamp, timeout: Duration) -> Timestamp {
     let timeout = SignedDuration::try_from(timeout).unwrap_or(SignedDuration::MAX);
     now.checked_add(timeout).unwrap_or(Timestamp::MAX)
+}
+
+/// Holds a context against its schema and fills in defaults, if nobody has done so yet.
+///
+/// Before the attempt, not within it: children that are handed over with its completion are given the
+/// same context, with its defaults. Only tasks that were created by SQL cost anything here.
+fn fit_context(claimed: &mut ClaimedStep) -> Result<(), String> {
+    let schema = claimed.template.schema();
+    let Some(schema) = schema.filter(|_| !claimed.context_checked) else {
+        return Ok(());
+    };
+    let unreadable =
+        |error: serde_json::Error| format!("the context of the task cannot be read: {error}");
+    let mut context: serde_json::Value = claimed.context.read().map_err(unreadable)?;
+    schema
+        .apply(&mut context)
+        .map_err(|error| error.to_string())?;
+    claimed.context = Json::of(&context).map_err(unreadable)?;
+    claimed.context_checked = true;
+    Ok(())
 }
 
 /// One attempt, as a list: run the handler, keep its panic, check its result.

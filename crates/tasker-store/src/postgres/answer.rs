@@ -29,6 +29,9 @@ const AT: usize = 10;
 const NEXT_DUE: usize = 11;
 const LEFT_DUE: usize = 12;
 
+/// The word of a claimed step whose context nobody has held against its schema (`0004_create_task.sql`).
+const UNCHECKED: &str = "unchecked";
+
 /// One row of an answer.
 pub(super) enum Part {
     /// A step was claimed; its inputs follow from the row, or from the request that created it.
@@ -53,6 +56,7 @@ pub(super) struct Claimed {
     pub(super) template: TemplateId,
     /// `None` where the caller has context and results.
     pub(super) context: Option<Json>,
+    pub(super) context_checked: bool,
     pub(super) results: Vec<Option<Json>>,
 }
 
@@ -100,6 +104,7 @@ fn claimed(row: &Row) -> Result<Claimed, StoreError> {
         attempt_limit: row.limit(ATTEMPT_LIMIT)?,
         template: TemplateId(row.get(TEMPLATE_ID)?),
         context: row.stored_json(CONTEXT)?,
+        context_checked: row.get::<Option<&str>>(WORD)? != Some(UNCHECKED),
         results: results
             .unwrap_or_default()
             .into_iter()
@@ -158,6 +163,7 @@ impl Inner {
             lease: claimed.lease,
             attempt_limit: claimed.attempt_limit,
             context: context.ok_or_else(missing)?,
+            context_checked: claimed.context_checked,
             template,
             parents,
         })

@@ -21,6 +21,16 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../migrations/postgres/0002_engine.sql"),
         compatible_with: 2,
     },
+    Migration {
+        name: "operators",
+        sql: include_str!("../../migrations/postgres/0003_operators.sql"),
+        compatible_with: 2,
+    },
+    Migration {
+        name: "create_task",
+        sql: include_str!("../../migrations/postgres/0004_create_task.sql"),
+        compatible_with: 2,
+    },
 ];
 
 /// The version that this program is written for.

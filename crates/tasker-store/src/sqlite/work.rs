@@ -425,6 +425,7 @@ impl Batch {
             attempt_limit,
             template,
             context,
+            context_checked: true,
             parents,
         })
     }

@@ -3,7 +3,8 @@
 //! Each test is written once, against the `Store` trait, and runs on every backend: a store joins
 //! by a function in [`fixture`] that gives a [`fixture::Fixture`], and its name in
 //! `on_every_backend`. After each test every task that it left behind is audited. What concerns
-//! the embedded store alone stands in [`sqlite_file`], [`read_only`] and [`audit`].
+//! the embedded store alone stands in [`sqlite_file`], [`read_only`] and [`audit`]; the SQL that PostgreSQL
+//! offers to people and to other languages in [`operators`] and [`create_task`].
 //!
 //! No test sleeps: time is a `ManualClock`.
 
@@ -21,12 +22,15 @@ mod held;
 mod operate;
 mod query;
 mod queue;
+mod figures;
 mod moves;
 mod random;
 mod reference;
 mod differential;
 mod audit;
 mod sqlite_file;
+mod operators;
+mod create_task;
 mod postgres_server;
 #[cfg(unix)]
 mod read_only;
@@ -175,6 +179,13 @@ on_every_backend! {
         an_expired_lease_takes_no_room,
         queues_tell_what_runs_and_what_waits,
         finished_tasks_are_deleted_in_batches;
+    figures:
+        an_empty_store_has_figures,
+        health_counts_every_state,
+        analytics_are_about_whole_tasks,
+        the_slowest_come_first,
+        the_slowest_are_filtered,
+        readiness_follows_the_claim;
     moves:
         every_legal_move_but_one_is_taken;
     random:

@@ -48,6 +48,11 @@ pub(crate) async fn seeds_from_45(f: Fixture) {
     run_seeds(&f, 45..60).await;
 }
 
+/// Leaves random tasks as they are in the middle of their lives.
+pub(crate) async fn midway(f: &Fixture, seed: u64) {
+    World::new(f.clone(), seed).await.act().await;
+}
+
 async fn run_seeds(f: &Fixture, seeds: std::ops::Range<u64>) {
     let only = std::env::var("TASKER_SEED")
         .ok()
@@ -116,6 +121,11 @@ impl World {
     }
 
     async fn run(mut self) {
+        self.act().await;
+        self.drive_to_the_end().await;
+    }
+
+    async fn act(&mut self) {
         self.create().await;
         for action in 0..ACTIONS {
             match self.rng.random_range(0..100) {
@@ -131,7 +141,6 @@ impl World {
                 self.check().await;
             }
         }
-        self.drive_to_the_end().await;
     }
 
     async fn create(&mut self) {

@@ -6,6 +6,7 @@ mod patterns;
 mod failures;
 mod operators;
 mod requests;
+mod sql;
 mod shutdown;
 mod chaos;
 mod outage;

@@ -40,11 +40,11 @@ const OPEN_TASKS: usize = 300;
 /// What one part of a plan may read, in rows: all that is open, and a batch of what is over.
 const READ_MAX: f64 = 2_000.0;
 
-/// Statements that are called for no task.
-const WITHOUT_A_PLAN: [&str; 1] = [
-    // A notification, between nodes that listen.
-    "ring",
-];
+/// Statements that need no index: a notification, between nodes that listen; and figures over whole
+/// tables, which say so.
+fn needs_no_index(statement: &str) -> bool {
+    statement == "ring" || statement.starts_with("figures.")
+}
 
 /// One part of a plan that reads a large table as nobody should.
 type Offence = String;
@@ -309,7 +309,9 @@ async fn ask(f: &Fixture, worker: &Worker, chain: &Defined) {
 async fn missing(plans: &Plans, schema: &str, server: &Server) -> Vec<String> {
     let sql = format!(
         "SELECT proname::text FROM pg_proc JOIN pg_language l ON l.oid = prolang
-         WHERE pronamespace = '{schema}'::regnamespace AND lanname = 'plpgsql'"
+         WHERE pronamespace = '{schema}'::regnamespace AND lanname = 'plpgsql'
+           AND prosrc ~ '{}'",
+        LARGE.join("|")
     );
     let functions = names(server, &sql).await;
     assert!(functions.contains("tasker_complete"));
@@ -318,7 +320,7 @@ async fn missing(plans: &Plans, schema: &str, server: &Server) -> Vec<String> {
         let name = file.unwrap().file_name().into_string().unwrap();
         name.trim_end_matches(".sql").to_owned()
     });
-    let statements = files.filter(|name| !WITHOUT_A_PLAN.contains(&name.as_str()));
+    let statements = files.filter(|name| !needs_no_index(name));
     let functions = functions.difference(&plans.functions).cloned();
     functions
         .chain(statements.filter(|name| !plans.statements.contains(name)))
@@ -347,6 +349,17 @@ async fn tapped(server: &Server, place: &Place) -> (Tap, String) {
     let parameters = format!("sslmode=disable&options={}", encoded(&options));
     let url = place.by(&tapped, &parameters);
     (tap, url)
+}
+
+/// Creates a task as programs in other languages do.
+async fn create_in_sql(url: &str, schema: &str) {
+    let url = url.split("&schema").next().unwrap();
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let request =
+        r#"{"namespace": "shop", "name": "chain", "context": {}, "idempotency_key": "sql"}"#;
+    let sql = format!("SELECT {schema}.create_task('{request}', 'hash')");
+    client.batch_execute(&sql).await.unwrap();
 }
 
 /// That an offence would be noticed: a statement without an index, and one that has an index and
@@ -405,6 +418,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
     let tasks = open_tasks(&f, &chain, &limited);
     work(&f, &chain, &worker, tasks).await;
     give_orders(&f, &chain).await;
+    create_in_sql(&url, &quoted).await;
     // One that knows none of the definitions.
     let store = PostgresStore::open(&url, f.clock.clone()).await.unwrap();
     let other = f.beside(Arc::new(store));
