@@ -8,6 +8,7 @@ mod workload;
 mod place;
 mod floor;
 mod scale;
+mod history;
 mod load;
 mod peers;
 
@@ -184,7 +185,7 @@ async fn instead(arguments: &Arguments) -> Option<Result<(), Box<dyn Error>>> {
     } else if let Some(seconds) = idle {
         scale::idle(kind, folder, Duration::from_secs(*seconds)).await
     } else if let Some(finished) = history {
-        scale::history(kind, folder, *finished).await
+        history::history(kind, folder, *finished).await
     } else if let Some(seconds) = endurance {
         load::endurance(kind, folder, *seconds, *hold).await
     } else if let Some(tasks) = waiting {

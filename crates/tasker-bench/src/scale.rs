@@ -1,4 +1,4 @@
-//! Does a step cost the same in a large task, and in a store with a long history?
+//! Does a step cost the same in a large task? What does an engine without work cost?
 
 use std::error::Error;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tasker::{TaskHandler, TaskRequest};
 
 use crate::place::{Kind, Place};
 use crate::workload::{NAMESPACE, Workload, layered};
-use crate::{floor, latency, median, milliseconds, quantile, sorted, start_with, wait_for_all};
+use crate::{median, start_with, wait_for_all};
 
 /// Steps of each run: as one task, and as tasks of ten steps.
 const STEPS: u32 = 10_000;
@@ -65,46 +65,6 @@ async fn cost_of_a_step(
         place.remove().await?;
     }
     Ok(median(costs))
-}
-
-/// Prints throughput and latency on an empty store, and with so many finished tasks in it.
-pub(crate) async fn history(
-    kind: Kind,
-    folder: &Path,
-    finished: u32,
-) -> Result<(), Box<dyn Error>> {
-    let workload = Workload::Linear4;
-    println!("{:<16} {:>10} {:>9}", "finished tasks", "steps/s", "p50 ms");
-    let mut figures = Vec::new();
-    for finished in [0, finished] {
-        let place = Place::fresh(kind, folder).await?;
-        start_with(&place, workload.handler()?)
-            .await?
-            .stop()
-            .await?;
-        floor::throughput(&place, Workload::Single, finished).await?;
-        let mut rates = Vec::new();
-        let mut medians = Vec::new();
-        for _ in 0..ROUNDS {
-            let run = crate::throughput(&place, workload, 5_000).await?;
-            rates.push(20_000.0 / run.time.as_secs_f64());
-            let times = sorted(latency(&place, workload, 500).await?.0);
-            medians.push(milliseconds(quantile(&times, 0.5)));
-        }
-        let (rate, p50) = (median(rates), median(medians));
-        println!("{finished:<16} {rate:>10.0} {p50:>9.3}");
-        figures.push((rate, p50));
-        place.remove().await?;
-    }
-    let [(empty_rate, empty_p50), (rate, p50)] = figures[..] else {
-        return Ok(());
-    };
-    println!(
-        "cost per step {:.2}x, latency {:.2}x",
-        empty_rate / rate,
-        p50 / empty_p50
-    );
-    Ok(())
 }
 
 /// Prints how many statements per second an idle engine runs, and how much memory it holds.

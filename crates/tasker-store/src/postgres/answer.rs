@@ -32,6 +32,9 @@ const LEFT_DUE: usize = 12;
 /// The word of a claimed step whose context nobody has held against its schema (`0004_create_task.sql`).
 const UNCHECKED: &str = "unchecked";
 
+/// The word of a summary when another node was looking for due steps.
+const BUSY: &str = "busy";
+
 /// One row of an answer.
 pub(super) enum Part {
     /// A step was claimed; its inputs follow from the row, or from the request that created it.
@@ -68,6 +71,8 @@ pub(super) struct Summary {
     pub(super) recorded: Vec<usize>,
     pub(super) next_due: Option<Timestamp>,
     pub(super) left_due: bool,
+    /// Nobody looked for due steps, since another node was looking.
+    pub(super) busy: bool,
 }
 
 impl Part {
@@ -85,6 +90,7 @@ impl Part {
                 recorded: places(row)?,
                 next_due: row.time_or_none(NEXT_DUE)?,
                 left_due: row.get::<Option<bool>>(LEFT_DUE)?.unwrap_or(false),
+                busy: row.get::<Option<&str>>(WORD)? == Some(BUSY),
             }),
             other => return Err(StoreError::BadRow(format!("an answer of kind `{other}`"))),
         })

@@ -1,6 +1,7 @@
 //! Recording the ends of attempts, and extending leases.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use tasker_model::id::WorkerId;
 use tasker_model::json::Json;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use super::Inner;
 use super::answer::KnownInputs;
 use super::budget::Budget;
+use super::looks::Look;
 use super::row::{Parameter, Row, int, milliseconds};
 use crate::error::StoreError;
 use crate::store::{ClaimBudget, Completion, Lease, Progress, Recorded};
@@ -108,9 +110,14 @@ impl Inner {
         let columns = Columns::of(&completions);
         // A child that is handed over was made ready by steps whose task and results are at hand.
         let known = completions.iter().all(|c| c.context.is_some());
+        let by_test_clock = self.given_time().is_some();
+        let look = budget.as_ref().map(|b| self.looks.peek(b, by_test_clock));
+        let look = look.unwrap_or_default();
+        let started = Instant::now();
         let rows = self
-            .call_complete(worker, &columns, budget.as_ref(), known)
+            .call_complete(worker, &columns, budget.as_ref(), &look, known)
             .await?;
+        let took = started.elapsed();
         let mut inputs = KnownInputs::default();
         for Completion {
             lease,
@@ -125,11 +132,15 @@ impl Inner {
                 inputs.results.insert(lease.step, result);
             }
         }
-        let (progress, summary) = self.progress(&rows, &inputs).await?;
+        let (mut progress, summary) = self.progress(&rows, &inputs).await?;
         self.saw_time(summary.at);
+        if let Some(budget) = &budget {
+            self.looks.looked(budget, &look, summary.next_due, took);
+        }
         if progress.left_due {
             self.bell.pull();
         }
+        progress.left_due |= summary.busy;
         let mut recorded = vec![Recorded::LeaseLost; completions.len()];
         for row in summary.recorded {
             let bad = || StoreError::BadRow(format!("completion {row} was never sent"));
@@ -143,11 +154,9 @@ impl Inner {
         worker: WorkerId,
         columns: &Columns<'_>,
         budget: Option<&ClaimBudget>,
+        look: &Look,
         known: bool,
     ) -> Result<Vec<Row>, StoreError> {
-        let by_test_clock = self.given_time().is_some();
-        let look = budget.map(|budget| self.looks.peek(budget, by_test_clock));
-        let look = look.unwrap_or_default();
         let also_due = budget.is_some_and(|budget| budget.also_due);
         let budget = Budget::of(budget);
         let (now, worker) = (self.given_time(), *worker.as_uuid());
