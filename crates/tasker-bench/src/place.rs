@@ -101,6 +101,15 @@ impl Place {
         Ok(row.get(0))
     }
 
+    /// For how many milliseconds, at most, a step that was due was passed over for a younger one.
+    pub(crate) async fn overtaken_ms(&self) -> Result<Option<f64>, Box<dyn Error>> {
+        let Place::Postgres(schema) = self else {
+            return Ok(None);
+        };
+        let row = schema.connect().await?.query_one(OVERTAKEN, &[]).await?;
+        Ok(row.get(0))
+    }
+
     /// What the server has counted so far; `None` where there is no server.
     pub(crate) async fn counters(&self) -> Result<Option<Counters>, Box<dyn Error>> {
         let Place::Postgres(schema) = self else {
@@ -117,6 +126,15 @@ const HOLD: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM 
 const DEAD_ROWS: &str =
     "SELECT sum(n_dead_tup)::bigint FROM pg_stat_user_tables WHERE schemaname = $1";
 const COUNTERS: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8";
+
+/// Of first steps, which are due when their task is created.
+const OVERTAKEN: &str = "
+    SELECT max(extract(epoch FROM started_at - first_after) * 1000)::float8
+    FROM (SELECT s.started_at, min(s.started_at) OVER (
+              ORDER BY t.created_at ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING) AS first_after
+          FROM tasker_steps s
+          JOIN tasker_tasks t ON t.task_id = s.task_id
+          WHERE s.position = 0) starts";
 
 /// Running totals of a server.
 #[derive(Clone, Copy)]
