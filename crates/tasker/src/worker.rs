@@ -57,6 +57,9 @@ const STOP_WAIT: SignedDuration = SignedDuration::from_secs(1);
 
 /// How long the loop looks for something before it sleeps: a little more than a commit takes.
 const SPIN: Duration = Duration::from_micros(250);
+/// The same when a single thing is under way, on a store across the network: a commit takes longer
+/// there, and nobody else wants the processor meanwhile.
+const SPIN_ALONE: Duration = Duration::from_micros(700);
 /// After so many looks in vain in a row, one in two to the power of it remains.
 const SPINS_MISSED_MAX: u32 = 8;
 
@@ -314,8 +317,14 @@ impl Worker {
             self.spin.rest = self.spin.rest.saturating_sub(1);
             return false;
         }
+        let alone = self.under_way.replies.len() + self.attempts.len() == 1;
+        let most = if alone && self.drives_store {
+            SPIN_ALONE
+        } else {
+            SPIN
+        };
         let started = Instant::now();
-        while started.elapsed() < SPIN {
+        while started.elapsed() < most {
             if let Some(Some(reply)) = self.under_way.replies.next().now_or_never() {
                 self.on_reply(reply);
                 self.spin.missed = 0;
