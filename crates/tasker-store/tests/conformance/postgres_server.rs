@@ -11,5 +11,6 @@ mod sessions;
 mod schema;
 mod upgrade;
 mod pooler;
+mod clocks;
 mod contention;
 mod plans;
