@@ -9,14 +9,15 @@ mod claim;
 mod complete;
 mod heartbeat;
 mod recover;
+mod spin;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -39,6 +40,7 @@ use crate::execute::{Attempt, Attempts, Ended, timed_out, until};
 use crate::options::Options;
 use crate::registry::Registry;
 use recover::Holdings;
+use spin::Spin;
 
 /// Transactions of outcomes that are under way at once: while one commits, the next is built.
 const COMMITS_AT_ONCE: usize = 2;
@@ -54,21 +56,6 @@ const STORE_PAUSE_MIN: SignedDuration = SignedDuration::from_millis(50);
 const STORE_PAUSE_MAX: SignedDuration = SignedDuration::from_secs(1);
 /// How long a stopping worker waits for handlers that it has told to stop.
 const STOP_WAIT: SignedDuration = SignedDuration::from_secs(1);
-
-/// How long the loop looks for something before it sleeps: a little more than a commit takes.
-const SPIN: Duration = Duration::from_micros(250);
-/// The same when a single thing is under way, on a store across the network: a commit takes longer
-/// there, and nobody else wants the processor meanwhile.
-const SPIN_ALONE: Duration = Duration::from_micros(700);
-/// After so many looks in vain in a row, one in two to the power of it remains.
-const SPINS_MISSED_MAX: u32 = 8;
-
-/// Which looks before sleeping are left out.
-#[derive(Default)]
-struct Spin {
-    missed: u32,
-    rest: u32,
-}
 
 /// What the loop is told.
 pub(crate) enum Message {
@@ -302,49 +289,6 @@ impl Worker {
                 () = self.clock.sleep_until(next) => {}
             }
         }
-    }
-
-    /// Looks for what comes in for a moment before it sleeps. Gives whether something came.
-    ///
-    /// Waking a thread takes about as long as a handler that does little, and a short task would
-    /// spend a tenth of its time on it. Looks in vain make the following ones rarer, so that an
-    /// engine whose handlers take their time does not burn a core.
-    async fn spin(&mut self) -> bool {
-        if self.thread == Thread::Shared {
-            return false;
-        }
-        if self.spin.rest > 0 || (self.under_way.replies.is_empty() && self.attempts.is_empty()) {
-            self.spin.rest = self.spin.rest.saturating_sub(1);
-            return false;
-        }
-        let alone = self.under_way.replies.len() + self.attempts.len() == 1;
-        let most = if alone && self.drives_store {
-            SPIN_ALONE
-        } else {
-            SPIN
-        };
-        let started = Instant::now();
-        while started.elapsed() < most {
-            if let Some(Some(reply)) = self.under_way.replies.next().now_or_never() {
-                self.on_reply(reply);
-                self.spin.missed = 0;
-                return true;
-            }
-            if let Ok(message) = self.inbox.try_recv() {
-                self.on_messages(message);
-                self.spin.missed = 0;
-                return true;
-            }
-            if self.drives_store {
-                // The store's answers come in on this thread: let it look for them.
-                tokio::task::yield_now().await;
-            } else {
-                std::hint::spin_loop();
-            }
-        }
-        self.spin.missed = (self.spin.missed + 1).min(SPINS_MISSED_MAX);
-        self.spin.rest = 1 << self.spin.missed;
-        false
     }
 
     /// Does whatever is due at this moment; never waits.
