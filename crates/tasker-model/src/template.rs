@@ -51,6 +51,23 @@ pub struct StepTemplate {
     /// Label of the outside system that the step touches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dependent_system: Option<String>,
+    /// What the code is told beside the task's context and the parents' results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler_config: Option<Value>,
+    /// Events that the code may publish.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custom_events: Vec<CustomEvent>,
+}
+
+/// An event of the user's own that a step may publish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomEvent {
+    /// Its name: two or more words with dots between them, such as `payment.risk_flagged`.
+    pub name: String,
+    /// When it is published, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
 }
 
 impl StepTemplate {
@@ -66,6 +83,8 @@ impl StepTemplate {
             skippable: false,
             queue: None,
             dependent_system: None,
+            handler_config: None,
+            custom_events: Vec::new(),
         }
     }
 }

@@ -89,6 +89,9 @@ pub struct Transition {
     /// For a change to `error` that will be retried: when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
+    /// For the end of an attempt: the lines that its handler logged, each ended by a newline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
 }
 
 impl Transition {
@@ -177,6 +180,7 @@ mod tests {
             duration_ms: None,
             failure: None,
             retry_at: None,
+            log: None,
         }
     }
 

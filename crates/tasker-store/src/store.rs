@@ -126,6 +126,8 @@ pub struct Completion {
     pub lease: Lease,
     /// What becomes of its step.
     pub settlement: Settlement,
+    /// The lines that its handler logged, each ended by a newline.
+    pub log: Option<String>,
     /// The task's context as it was claimed, if the worker still has it: then children that are
     /// handed over need not read it again.
     pub context: Option<Json>,

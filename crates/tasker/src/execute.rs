@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::handler::log::AttemptLog;
 use crate::handler::{StepContext, StepHandler};
 
 /// The end of an attempt, told to the engine from wherever the handler ran.
@@ -36,6 +37,7 @@ pub(crate) struct Attempt {
     until: Timestamp,
     cancel: CancellationToken,
     abort: AbortHandle,
+    log: AttemptLog,
 }
 
 /// All attempts that this worker runs.
@@ -85,7 +87,7 @@ impl Attempts {
         let cancel = CancellationToken::new();
         let fits = fit_context(&mut claimed);
         let context = StepContext::new(&claimed, cancel.clone());
-        let limit = self.result_bytes_max;
+        let (limit, log) = (self.result_bytes_max, context.attempt_log());
         let mut report = Report {
             step,
             attempt,
@@ -103,6 +105,7 @@ impl Attempts {
             until,
             cancel,
             abort: task.abort_handle(),
+            log,
         };
         self.deadlines.insert((until, step));
         self.running.insert(step, started);
@@ -153,6 +156,11 @@ impl Attempts {
 }
 
 impl Attempt {
+    /// What its handler has logged.
+    pub(crate) fn log(&self) -> Option<String> {
+        self.log.text()
+    }
+
     /// Tells the handler, and drops its future where it next awaits.
     pub(crate) fn stop(&self) {
         self.cancel.cancel();

@@ -1,6 +1,7 @@
 //! What a user writes: step handlers, their errors, and the task handler that ties them together.
 
 pub mod error;
+pub(crate) mod log;
 pub mod context;
 
 use std::sync::Arc;

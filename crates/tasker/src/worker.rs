@@ -435,6 +435,7 @@ impl Worker {
         let completion = Completion {
             lease: claimed.lease,
             settlement: Settlement::HandBack,
+            log: None,
             context: None,
         };
         let step = claimed
@@ -480,6 +481,7 @@ impl Worker {
         let completion = Completion {
             lease: *lease,
             settlement,
+            log: attempt.log(),
             context: Some(context.clone()),
         };
         self.ended.push_back(Outgoing {

@@ -149,6 +149,8 @@ CREATE TABLE tasker_transitions (
     duration   bigint,
     failure    json,
     retry_at   timestamptz,
+    -- What the handler logged during the attempt that ended.
+    log        text,
     PRIMARY KEY (task_id, sequence)
 );
 

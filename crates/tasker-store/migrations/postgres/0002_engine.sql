@@ -601,7 +601,7 @@ END $$;
 -- child all of whose parents ended here is answered without its inputs.
 CREATE FUNCTION tasker_complete(
     p_now timestamptz, p_worker uuid, p_tasks uuid[], p_positions int[], p_attempts int[], p_ends text[],
-    p_delays_ms bigint[], p_limited boolean[], p_kinds text[], p_failures text[], p_results text[],
+    p_delays_ms bigint[], p_limited boolean[], p_kinds text[], p_failures text[], p_results text[], p_logs text[],
     p_lease_ms bigint, p_slots int, p_runs text[], p_queues text[], p_templates bigint[], p_also_due boolean,
     p_due_after timestamptz, p_leased_after timestamptz, p_known boolean)
 RETURNS SETOF tasker_answer
@@ -733,27 +733,27 @@ BEGIN
         v_task.transitions := v_task.transitions + 1;
         IF p_ends[i] = 'complete' THEN
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
-                                            worker, duration)
+                                            worker, duration, log)
             VALUES (p_tasks[i], v_task.transitions, p_positions[i], 'in_progress', 'complete', v_now, p_attempts[i],
-                    p_worker, greatest(0, round(extract(epoch FROM v_now - v_step.started_at) * 1000000)));
+                    p_worker, greatest(0, round(extract(epoch FROM v_now - v_step.started_at) * 1000000)), p_logs[i]);
             v_task.open_steps := v_task.open_steps - 1;
             v_task.done_steps := v_task.done_steps + 1;
             v_done := v_done || p_positions[i];
         ELSIF p_ends[i] = 'error' THEN
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
-                                            worker, duration, failure, retry_at)
+                                            worker, duration, failure, retry_at, log)
             VALUES (p_tasks[i], v_task.transitions, p_positions[i], 'in_progress', 'error', v_now, p_attempts[i],
                     p_worker, greatest(0, round(extract(epoch FROM v_now - v_step.started_at) * 1000000)),
-                    p_failures[i]::json, v_step.due_at);
+                    p_failures[i]::json, v_step.due_at, p_logs[i]);
             IF v_step.due_at IS NULL THEN
                 v_task.open_steps := v_task.open_steps - 1;
                 v_task.failed_steps := v_task.failed_steps + 1;
             END IF;
         ELSE
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
-                                            worker, reason)
+                                            worker, reason, log)
             VALUES (p_tasks[i], v_task.transitions, p_positions[i], 'in_progress', 'pending', v_now, p_attempts[i],
-                    p_worker, 'handed_back');
+                    p_worker, 'handed_back', p_logs[i]);
             v_left_due := true;
         END IF;
     END LOOP;

@@ -64,6 +64,7 @@ struct Columns<'a> {
     kinds: Vec<Option<&'static str>>,
     failures: Vec<Option<String>>,
     results: Vec<Option<&'a str>>,
+    logs: Vec<Option<&'a str>>,
 }
 
 impl<'a> Columns<'a> {
@@ -96,6 +97,7 @@ impl<'a> Columns<'a> {
                 .iter()
                 .map(|end| end.result.map(Json::as_str))
                 .collect(),
+            logs: once.iter().map(|(_, c)| c.log.as_deref()).collect(),
         }
     }
 }
@@ -123,6 +125,7 @@ impl Inner {
             lease,
             settlement,
             context,
+            ..
         } in &completions
         {
             if let Some(context) = context {
@@ -173,6 +176,7 @@ impl Inner {
             (&columns.kinds, Type::TEXT_ARRAY),
             (&columns.failures, Type::TEXT_ARRAY),
             (&columns.results, Type::TEXT_ARRAY),
+            (&columns.logs, Type::TEXT_ARRAY),
             (&budget.lease_ms, Type::INT8),
             (&budget.slots, Type::INT4),
             (&runs, Type::TEXT_ARRAY),

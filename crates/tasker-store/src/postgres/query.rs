@@ -285,5 +285,6 @@ fn transition(id: TaskId, row: &Row) -> Result<Transition, StoreError> {
         duration_ms: row.get::<Option<i64>>(9)?.map(|us| us as f64 / 1_000.0),
         failure,
         retry_at: row.time_or_none(11)?,
+        log: row.get(12)?,
     })
 }

@@ -79,6 +79,7 @@ fn record_end(
         duration_us: Some((tx.now_us() - started_at).max(0)),
         failure: end.failure,
         retry_at: due_at,
+        log: completion.log.as_deref(),
         ..Note::default()
     };
     let position = lease.step.position;
@@ -175,6 +176,7 @@ fn hand_back(
         attempt: Some(lease.attempt),
         worker: Some(worker),
         reason: Some(Reason::HandedBack),
+        log: completion.log.as_deref(),
         ..Note::default()
     };
     let work = batch.work(tx, lease.task_row)?;

@@ -136,6 +136,7 @@ fn transition(id: TaskId, row: &Row<'_>) -> rusqlite::Result<Transition> {
         duration_ms: row.get::<_, Option<i64>>(9)?.map(|us| us as f64 / 1_000.0),
         failure,
         retry_at: time_or_none(row, 11)?,
+        log: row.get(12)?,
     })
 }
 

@@ -155,6 +155,7 @@ fn append(tx: &Tx<'_>, row: i64, sequence: u32, entry: &Entry) -> Result<(), Sto
             None::<i64>,
             failure,
             None::<i64>,
+            None::<&str>,
         ),
     )
     .map(drop)

@@ -34,6 +34,7 @@ pub(super) struct Note<'a> {
     pub(super) duration_us: Option<i64>,
     pub(super) failure: Option<&'a Failure>,
     pub(super) retry_at: Option<Timestamp>,
+    pub(super) log: Option<&'a str>,
 }
 
 /// What counts of a step for its task: its state, and whether it is open.
@@ -211,6 +212,7 @@ impl Work {
                 note.duration_us,
                 failure,
                 note.retry_at.map(Timestamp::as_microsecond),
+                note.log,
             ),
         )?;
         Ok(())

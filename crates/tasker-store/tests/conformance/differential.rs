@@ -263,6 +263,7 @@ impl World {
                 .map(|(attempt, settlement)| Completion {
                     lease: side.held[attempt].lease,
                     settlement: settlement.clone(),
+                    log: None,
                     context: None,
                 })
                 .collect();

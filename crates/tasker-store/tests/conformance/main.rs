@@ -96,6 +96,7 @@ on_every_backend! {
         a_task_within_its_deadline_is_left_alone;
     complete:
         a_result_is_stored_with_its_time,
+        what_an_attempt_logged_is_kept_with_its_end,
         a_child_is_handed_over_in_the_same_commit,
         without_a_slot_a_child_is_due,
         a_child_of_a_foreign_definition_is_not_handed_over,

@@ -273,6 +273,7 @@ impl World {
             ends.push(Completion {
                 lease: step.lease,
                 settlement,
+                log: None,
                 context: self.rng.random_bool(0.5).then(|| step.context.clone()),
             });
         }

@@ -10,6 +10,7 @@ use tasker_store::store::ClaimedStep;
 use tokio_util::sync::CancellationToken;
 
 use super::error::PermanentError;
+use super::log::AttemptLog;
 
 /// One attempt of one step, as its handler sees it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -21,6 +22,7 @@ pub struct StepContext {
     context: Json,
     parents: Arc<[(Position, Option<Json>)]>,
     cancelled: CancellationToken,
+    log: AttemptLog,
 }
 
 impl StepContext {
@@ -33,7 +35,13 @@ impl StepContext {
             context: step.context.clone(),
             parents: step.parents.clone(),
             cancelled,
+            log: AttemptLog::default(),
         }
+    }
+
+    /// What was logged so far, by any clone.
+    pub(crate) fn attempt_log(&self) -> AttemptLog {
+        self.log.clone()
     }
 
     fn definition(&self) -> &StepTemplate {
@@ -131,6 +139,26 @@ impl StepContext {
         let read =
             |(parent, result)| self.read_result(self.template.step(parent).name.as_str(), result);
         results.map(read).collect()
+    }
+
+    /// What the definition tells this step's code, as a type.
+    ///
+    /// The error is permanent. A step without a configuration reads as `null`.
+    pub fn config<T: DeserializeOwned>(&self) -> Result<T, PermanentError> {
+        let config = self.definition().handler_config.as_ref();
+        T::deserialize(config.unwrap_or(&serde_json::Value::Null)).map_err(|error| {
+            let step = self.name();
+            PermanentError::new(format!(
+                "the handler_config of step `{step}` does not fit its handler: {error}"
+            ))
+            .error_code("CONFIG_TYPE")
+        })
+    }
+
+    /// Keeps a line with this attempt's record, for whoever looks at the task later. Not for
+    /// secrets. Of very many lines the last ones are kept: 200 of them, or 16 KiB.
+    pub fn log(&self, line: impl AsRef<str>) {
+        self.log.push(line.as_ref());
     }
 
     /// Ends when this attempt is of no use any more: its task was cancelled, its time is over, or
