@@ -70,6 +70,56 @@ pub struct CustomEvent {
     pub description: String,
 }
 
+/// Beginnings that belong to the engine's own events (spec 06 §7).
+const RESERVED_PREFIXES: [&str; 5] = ["task", "step", "workflow", "observability", "test"];
+
+/// The name cannot be that of a custom event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEventName {
+    /// There are no two parts.
+    #[error(
+        "`{0}` is not the name of an event; expected words with dots between them, such as `payment.declined`"
+    )]
+    Shape(String),
+    /// It could be taken for an event of the engine.
+    #[error(
+        "events that begin with `{prefix}.` are the engine's own; choose another name for `{name}`"
+    )]
+    Reserved {
+        /// The name.
+        name: String,
+        /// How it begins.
+        prefix: &'static str,
+    },
+}
+
+impl CustomEvent {
+    /// Whether users may publish an event of this name.
+    pub fn check(&self) -> Result<(), InvalidEventName> {
+        let name = &self.name;
+        let word = |word: &str| {
+            !word.is_empty()
+                && word
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+        };
+        if !name.contains('.') || !name.split('.').all(word) {
+            return Err(InvalidEventName::Shape(name.clone()));
+        }
+        let first = name.split('.').next().unwrap_or_default();
+        match RESERVED_PREFIXES
+            .into_iter()
+            .find(|prefix| *prefix == first)
+        {
+            None => Ok(()),
+            Some(prefix) => Err(InvalidEventName::Reserved {
+                name: name.clone(),
+                prefix,
+            }),
+        }
+    }
+}
+
 impl StepTemplate {
     /// A step without dependencies, with the default policies, whose handler has its name.
     pub fn named(name: StepName) -> StepTemplate {
@@ -174,6 +224,14 @@ pub enum TemplateProblem {
     ZeroLimit {
         /// The step, or the task.
         whose: String,
+    },
+    /// An event that users cannot publish.
+    #[error("step `{step}`: {problem}")]
+    Event {
+        /// The step.
+        step: StepName,
+        /// What is wrong with the name.
+        problem: InvalidEventName,
     },
     /// The schema is not one.
     #[error(transparent)]
@@ -321,6 +379,14 @@ fn limits(source: &TemplateSource) -> Vec<TemplateProblem> {
                 step: step.name.clone(),
                 problem,
             });
+        }
+        for problem in step
+            .custom_events
+            .iter()
+            .filter_map(|event| event.check().err())
+        {
+            let step = step.name.clone();
+            problems.push(TemplateProblem::Event { step, problem });
         }
         if step.timeout_ms == Some(0) {
             problems.push(TemplateProblem::ZeroLimit {

@@ -56,6 +56,11 @@ impl Step {
         }
     }
 
+    /// Its code alone.
+    pub(crate) fn into_code(self) -> StepHandler {
+        self.handler
+    }
+
     /// Says what the step does, for people.
     pub fn description(mut self, text: impl Into<String>) -> Step {
         self.configure.description = text.into();
@@ -170,6 +175,15 @@ impl TaskHandler {
             queue: None,
             steps: Vec::new(),
         }
+    }
+
+    /// A definition that was checked, with the code for the handler names of its steps.
+    pub(crate) fn from_parts(
+        template: TaskTemplate,
+        steps: Vec<(String, StepHandler)>,
+    ) -> TaskHandler {
+        let steps = steps.into();
+        TaskHandler { template, steps }
     }
 
     /// The definition.

@@ -8,6 +8,8 @@
 pub mod error;
 pub mod options;
 pub mod handler;
+pub mod yaml;
+mod step_handlers;
 mod registry;
 mod events;
 mod execute;
@@ -34,6 +36,7 @@ pub use handler::{
 pub use health::Health;
 pub use options::{Options, Retention};
 pub use retention::prune;
+pub use step_handlers::StepHandlers;
 pub use task::{Task, WorkflowStep, step_position};
 pub use tasker_model as model;
 pub use tasker_model::request::TaskRequest;

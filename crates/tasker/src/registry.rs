@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tasker_model::dag::nearest;
-use tasker_model::name::Version;
+use tasker_model::name::{Namespace, Version};
 use tasker_model::request::TaskRequest;
 use tasker_model::template::{ContentHash, TaskTemplate};
 
@@ -68,12 +68,28 @@ impl Registry {
     }
 
     /// The handler that a request means: the version it names, or else the highest.
+    ///
+    /// `shop/order` means `order` of namespace `shop` (spec 16 S-58), unless a handler has that
+    /// very name.
     pub(crate) fn find(&self, request: &TaskRequest) -> Result<&TaskHandler, Error> {
+        let named = |namespace: &str, name: &str| {
+            let source = |handler: &TaskHandler| {
+                let source = handler.template.source();
+                source.namespace.as_str() == namespace && source.name.as_str() == name
+            };
+            self.handlers.iter().any(source)
+        };
+        let (mut namespace, mut name) = (request.namespace.as_str(), request.name.as_str());
+        if let Some((prefix, bare)) = name.split_once('/')
+            && (prefix == namespace || namespace == Namespace::DEFAULT)
+            && !named(namespace, name)
+        {
+            (namespace, name) = (prefix, bare);
+        }
         let of_name = || {
             self.handlers.iter().filter(|handler| {
                 let source = handler.template.source();
-                source.namespace.as_str() == request.namespace
-                    && source.name.as_str() == request.name
+                source.namespace.as_str() == namespace && source.name.as_str() == name
             })
         };
         let version = |handler: &&TaskHandler| handler.template.source().version;
@@ -89,7 +105,7 @@ impl Registry {
 
     fn no_handler(&self, request: &TaskRequest, mut versions: Vec<Version>) -> String {
         let mut text = format!("No task handler for {}", request.name);
-        if request.namespace != tasker_model::name::Namespace::DEFAULT {
+        if request.namespace != Namespace::DEFAULT {
             text += &format!(" in namespace {}", request.namespace);
         }
         if let Some(version) = request.version {
@@ -156,6 +172,20 @@ mod tests {
             .find(&request.version(Version::new(0, 9, 0)))
             .unwrap();
         assert_eq!(older.template.full_name(), "payments.refund@0.9.0");
+    }
+
+    #[test]
+    fn a_name_with_its_namespace_in_front_is_understood() {
+        let registry = registry();
+        for request in [
+            TaskRequest::new("payments/refund"),
+            TaskRequest::new("payments/refund").namespace("payments"),
+        ] {
+            let found = registry.find(&request).unwrap();
+            assert_eq!(found.template.full_name(), "payments.refund@0.10.0");
+        }
+        let other = TaskRequest::new("payments/refund").namespace("shop");
+        assert!(registry.find(&other).is_err());
     }
 
     #[test]

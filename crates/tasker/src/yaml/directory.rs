@@ -1,0 +1,83 @@
+//! Finding the files of a directory, as deep as they lie.
+
+use std::path::{Path, PathBuf};
+
+use super::problem::{InvalidFile, InvalidFiles, Place, Problem};
+use super::{TemplateFile, load_file};
+
+/// Where template files lie if nothing else is said.
+pub const DIRECTORY: &str = "config/tasker/tasks";
+
+/// Reads every `.yaml` and `.yml` file below a directory, in the order of their paths.
+///
+/// Two files that define the same version of the same task handler are a problem of the second.
+pub fn load_directory(
+    directory: &Path,
+    environment: &str,
+) -> Result<Vec<TemplateFile>, InvalidFiles> {
+    let mut wrong = Vec::new();
+    let mut paths = Vec::new();
+    find(directory, &mut paths, &mut wrong);
+    paths.sort();
+    let mut files: Vec<TemplateFile> = Vec::new();
+    for path in paths {
+        match load_file(&path, environment) {
+            Err(invalid) => wrong.push(invalid),
+            Ok(file) => {
+                let name = file.template.full_name();
+                match files
+                    .iter()
+                    .find(|known| known.template.full_name() == name)
+                {
+                    None => files.push(file),
+                    Some(first) => {
+                        let first = first.path.display();
+                        let message = format!("{name} is also defined by {first}");
+                        let problem = Problem::new(Place::START, message);
+                        wrong.push(InvalidFile::new(&path, vec![problem]));
+                    }
+                }
+            }
+        }
+    }
+    if wrong.is_empty() {
+        Ok(files)
+    } else {
+        Err(InvalidFiles(wrong))
+    }
+}
+
+/// Symbolic links are followed to files, and not to directories: those could lead in a circle.
+fn find(directory: &Path, paths: &mut Vec<PathBuf>, wrong: &mut Vec<InvalidFile>) {
+    let mut note = |path: &Path, error: &std::io::Error| {
+        let problem = Problem::new(Place::START, format!("cannot be read: {error}"));
+        wrong.push(InvalidFile::new(path, vec![problem]));
+    };
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return note(directory, &error),
+    };
+    let mut below = Vec::new();
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                note(directory, &error);
+                continue;
+            }
+        };
+        let path = entry.path();
+        let is_template = path
+            .extension()
+            .is_some_and(|end| end == "yaml" || end == "yml");
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => below.push(path),
+            Ok(_) if is_template && path.is_file() => paths.push(path),
+            Ok(_) => {}
+            Err(error) => note(&path, &error),
+        }
+    }
+    for directory in below {
+        find(&directory, paths, wrong);
+    }
+}

@@ -1,0 +1,477 @@
+//! From a file's tree to a definition.
+
+use tasker_model::dag::{Dag, DagError};
+use tasker_model::name::{Namespace, Queue, StepName, TaskName, Version};
+use tasker_model::retry::{Backoff, RetryPolicy};
+use tasker_model::schema::ContextSchema;
+use tasker_model::template::{CustomEvent, StepTemplate, TaskTemplate, TemplateSource};
+
+use super::problem::{Place, Problem};
+use super::read::{Fields, hint};
+use super::tree::{Node, Value};
+
+/// The keys of a file.
+pub(super) const TASK_KEYS: &[&str] = &[
+    "name",
+    "namespace_name",
+    "version",
+    "description",
+    "schema",
+    "deadline",
+    "queue",
+    "step_templates",
+    "named_steps",
+    "default_dependent_system",
+    "environments",
+    "task_handler_class",
+    "module_namespace",
+    "concurrent",
+    "configuration",
+    "handler_config",
+    "custom_events",
+];
+/// The keys of a step.
+pub(super) const STEP_KEYS: &[&str] = &[
+    "name",
+    "handler",
+    "handler_class",
+    "description",
+    "dependent_system",
+    "depends_on_step",
+    "depends_on_steps",
+    "default_retryable",
+    "retryable",
+    "default_retry_limit",
+    "retry_limit",
+    "backoff",
+    "retry_after_cap",
+    "timeout",
+    "skippable",
+    "queue",
+    "handler_config",
+    "custom_events",
+];
+/// Keys of the original that are understood and change nothing, and why.
+const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("task_handler_class", "a template needs no class of its own"),
+    ("module_namespace", "a template needs no class of its own"),
+    (
+        "concurrent",
+        "steps always run as soon as their parents are done",
+    ),
+    (
+        "configuration",
+        "nothing reads it; a step's settings are its `handler_config`",
+    ),
+    (
+        "handler_config",
+        "nothing reads it here; it belongs to a step",
+    ),
+    (
+        "custom_events",
+        "nothing reads them here; they belong to a step",
+    ),
+];
+
+/// What was read: the definition, and where each step names its handler.
+pub(super) struct Read {
+    pub(super) source: TemplateSource,
+    pub(super) handlers: Vec<Place>,
+}
+
+/// Reads a definition, and notes everything that is wrong with it.
+pub(super) fn read(
+    root: &Node,
+    problems: &mut Vec<Problem>,
+    notes: &mut Vec<Problem>,
+) -> Option<Read> {
+    let before = problems.len();
+    let file = Fields::of(root, "the file", TASK_KEYS, problems)?;
+    for (key, why) in WITHOUT_EFFECT {
+        if file.get(key).is_some() {
+            notes.push(Problem::new(
+                file.place(key),
+                format!("`{key}` has no effect: {why}"),
+            ));
+        }
+    }
+    let namespace = file
+        .text("namespace_name", problems)
+        .unwrap_or(Namespace::DEFAULT);
+    file.required("name", problems);
+    let name = file.text("name", problems).unwrap_or_default();
+    // `shop/order` in namespace `shop` is its full name (spec 16 S-58).
+    let prefixed = name
+        .split_once('/')
+        .filter(|(prefix, _)| *prefix == namespace);
+    let name = prefixed.map_or(name, |(_, bare)| bare);
+    let version = file.text("version", problems).map(str::parse::<Version>);
+    let version = version.and_then(|parsed| keep(parsed, file.at_value("version"), problems));
+    let namespace = keep(
+        Namespace::new(namespace),
+        file.at_value("namespace_name"),
+        problems,
+    );
+    let name = file
+        .get("name")
+        .and_then(|node| keep(TaskName::new(name), node.at, problems));
+    let schema = schema(&file, problems);
+    file.required("step_templates", problems);
+    let steps = Steps::read(&file, problems, notes);
+    let source = TemplateSource {
+        namespace: namespace.unwrap_or_default(),
+        name: name?,
+        version: version.unwrap_or_default(),
+        description: file
+            .text("description", problems)
+            .unwrap_or_default()
+            .to_owned(),
+        schema,
+        deadline_ms: file.span_ms("deadline", problems),
+        queue: queue(&file, problems),
+        steps: steps.templates,
+    };
+    if problems.len() > before {
+        return None;
+    }
+    // What is left to find has no better place than the list.
+    if let Err(invalid) = TaskTemplate::new(source.clone()) {
+        let at = file.place("step_templates");
+        let wrong = invalid.problems.iter();
+        problems.extend(wrong.map(|problem| Problem::new(at, problem.to_string())));
+        return None;
+    }
+    let handlers = steps.handlers;
+    Some(Read { source, handlers })
+}
+
+/// The value, or one problem more.
+fn keep<T, E: std::fmt::Display>(
+    checked: Result<T, E>,
+    at: Place,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    let problem = |error: E| problems.push(Problem::new(at, error.to_string()));
+    checked.map_err(problem).ok()
+}
+
+fn queue(fields: &Fields<'_>, problems: &mut Vec<Problem>) -> Option<Queue> {
+    let name = fields.text("queue", problems)?;
+    keep(Queue::new(name), fields.at_value("queue"), problems)
+}
+
+fn schema(file: &Fields<'_>, problems: &mut Vec<Problem>) -> Option<serde_json::Value> {
+    let node = file.get("schema")?;
+    let schema = node.to_json();
+    if let Err(invalid) = ContextSchema::compile(schema.clone()) {
+        problems.push(Problem::new(
+            node.at_pointer(&invalid.path),
+            invalid.to_string(),
+        ));
+    }
+    Some(schema)
+}
+
+/// The steps of a file, with what is needed to say where something is wrong.
+#[derive(Default)]
+struct Steps<'a> {
+    templates: Vec<StepTemplate>,
+    handlers: Vec<Place>,
+    names: Vec<(&'a str, Place)>,
+    parents: Vec<Vec<(&'a str, Place)>>,
+}
+
+impl<'a> Steps<'a> {
+    fn read(file: &Fields<'a>, problems: &mut Vec<Problem>, notes: &mut Vec<Problem>) -> Steps<'a> {
+        let mut steps = Steps::default();
+        let system = file.text("default_dependent_system", problems);
+        for (number, node) in file
+            .list("step_templates", problems)
+            .unwrap_or_default()
+            .iter()
+            .enumerate()
+        {
+            steps.add(number + 1, node, system, problems, notes);
+        }
+        let listed = file.texts("named_steps", problems);
+        if file.get("named_steps").is_some() {
+            steps.check_listed(&listed, problems);
+        }
+        steps.check_graph(problems);
+        steps
+    }
+
+    fn add(
+        &mut self,
+        number: usize,
+        node: &'a Node,
+        system: Option<&str>,
+        problems: &mut Vec<Problem>,
+        notes: &mut Vec<Problem>,
+    ) {
+        let Some(fields) = Fields::of(node, whose(node, number), STEP_KEYS, problems) else {
+            return;
+        };
+        fields.required("name", problems);
+        let name = fields.text("name", problems).unwrap_or_default();
+        let mut parents = Vec::new();
+        if let Some(parent) = fields.text("depends_on_step", problems) {
+            parents.push((parent, fields.at_value("depends_on_step")));
+        }
+        for parent in fields.texts("depends_on_steps", problems) {
+            if !parents.iter().any(|(known, _)| *known == parent.0) {
+                parents.push(parent);
+            }
+        }
+        let (handler, config) = handler(&fields, problems);
+        let checked = fields
+            .get("name")
+            .and_then(|node| keep(StepName::new(name), node.at, problems));
+        let placeholder = || StepName::new("step").expect("invariant: a valid name");
+        let own = fields.text("dependent_system", problems);
+        let template = StepTemplate {
+            handler: handler.unwrap_or_default(),
+            description: fields
+                .text("description", problems)
+                .unwrap_or_default()
+                .to_owned(),
+            depends_on_steps: parents.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            retry: retry(&fields, problems, notes),
+            timeout_ms: timeout(&fields, problems),
+            skippable: fields.flag("skippable", problems).unwrap_or_default(),
+            queue: queue(&fields, problems),
+            dependent_system: own.or(system).map(str::to_owned),
+            handler_config: config,
+            custom_events: custom_events(&fields, problems),
+            ..StepTemplate::named(checked.unwrap_or_else(placeholder))
+        };
+        self.templates.push(template);
+        self.handlers
+            .push(fields.place(if fields.get("handler").is_some() {
+                "handler"
+            } else {
+                "handler_class"
+            }));
+        self.names.push((name, fields.at_value("name")));
+        self.parents.push(parents);
+    }
+
+    /// With a list of names, whatever is not on it is a mistake (spec 03 §4.3).
+    fn check_listed(&self, listed: &[(&str, Place)], problems: &mut Vec<Problem>) {
+        let known: Vec<&str> = listed.iter().map(|(name, _)| *name).collect();
+        let mut check = |what: &str, name: &str, at: Place| {
+            if !known.contains(&name) {
+                let hint = hint(name, &known);
+                let message = format!("{what} '{name}' is not in the named_steps list{hint}");
+                problems.push(Problem::new(at, message));
+            }
+        };
+        for ((name, at), parents) in self.names.iter().zip(&self.parents) {
+            check("Step template name", name, *at);
+            for (parent, at) in parents {
+                check("Dependency step", parent, *at);
+            }
+        }
+    }
+
+    fn check_graph(&self, problems: &mut Vec<Problem>) {
+        let names = self.names.iter().map(|(name, _)| *name);
+        let parents = self
+            .parents
+            .iter()
+            .map(|of| of.iter().map(|(name, _)| *name));
+        for error in Dag::new(names.zip(parents)).err().into_iter().flatten() {
+            problems.push(Problem::new(self.place_of(&error), error.to_string()));
+        }
+    }
+
+    fn place_of(&self, error: &DagError) -> Place {
+        let of = |wanted: &str| self.names.iter().position(|(name, _)| *name == wanted);
+        match error {
+            DagError::UnknownDependency {
+                step, dependency, ..
+            } => {
+                let parents = of(step).into_iter().flat_map(|place| &self.parents[place]);
+                let mut named = parents.filter(|(name, _)| name == dependency);
+                named.next().map_or(Place::START, |(_, at)| *at)
+            }
+            DagError::Duplicate { second, .. } => self.names[second - 1].1,
+            DagError::Cycle { path } => {
+                let first = path.first().and_then(|name| of(name));
+                first.map_or(Place::START, |place| self.names[place].1)
+            }
+        }
+    }
+}
+
+/// A step in words: by its name, or else by its number.
+fn whose(node: &Node, number: usize) -> String {
+    let Value::Map(entries) = &node.value else {
+        return format!("step number {number}");
+    };
+    let name = entries.iter().find(|(key, _)| key.name == "name");
+    match name.map(|(_, node)| &node.value) {
+        Some(Value::Text(name)) => format!("step `{name}`"),
+        _ => format!("step number {number}"),
+    }
+}
+
+/// What performs the step, and what it is told: a registered name, or the kind of a step that
+/// needs no code with its settings.
+fn handler(
+    fields: &Fields<'_>,
+    problems: &mut Vec<Problem>,
+) -> (Option<String>, Option<serde_json::Value>) {
+    let config = fields.get("handler_config").map(|node| {
+        if !matches!(node.value, Value::Map(_)) {
+            let message = format!("`handler_config` must be a mapping; found {}", node.kind());
+            problems.push(Problem::new(node.at, message));
+        }
+        node.to_json()
+    });
+    let class = fields.text("handler_class", problems);
+    let Some(node) = fields.get("handler") else {
+        if class.is_none() && fields.get("handler_class").is_none() {
+            fields.required("handler_class", problems);
+        }
+        return (class.map(str::to_owned), config);
+    };
+    if class.is_some() {
+        let message = "`handler` and `handler_class` are two names of the same key; keep one";
+        problems.push(Problem::new(fields.place("handler_class"), message));
+    }
+    if let Value::Text(name) = &node.value {
+        return (Some(name.clone()), config);
+    }
+    let message = format!("`handler` must be a text; found {}", node.kind());
+    problems.push(Problem::new(node.at, message));
+    (None, config)
+}
+
+/// The two spellings of a key: that of the definition wins over the short one (spec 16 S-18).
+fn spelled<T: PartialEq>(
+    fields: &Fields<'_>,
+    long: &str,
+    short: &str,
+    values: (Option<T>, Option<T>),
+    notes: &mut Vec<Problem>,
+) -> Option<T> {
+    let (of_long, of_short) = values;
+    if of_long.is_some() && of_short.is_some() && of_long != of_short {
+        let message = format!("`{short}` has no effect: `{long}` says otherwise");
+        notes.push(Problem::new(fields.place(short), message));
+    }
+    of_long.or(of_short)
+}
+
+fn retry(
+    fields: &Fields<'_>,
+    problems: &mut Vec<Problem>,
+    notes: &mut Vec<Problem>,
+) -> RetryPolicy {
+    let default = RetryPolicy::default();
+    let (long, short) = ("default_retryable", "retryable");
+    let flags = (fields.flag(long, problems), fields.flag(short, problems));
+    let retryable = spelled(fields, long, short, flags, notes);
+    let (long, short) = ("default_retry_limit", "retry_limit");
+    let limits = (fields.whole(long, problems), fields.whole(short, problems));
+    let limit = spelled(fields, long, short, limits, notes);
+    let policy = RetryPolicy {
+        retryable: retryable.unwrap_or(default.retryable),
+        limit: limit.unwrap_or(default.limit),
+        backoff: backoff(fields, problems).unwrap_or_default(),
+        server_delay_cap_ms: fields
+            .span_ms("retry_after_cap", problems)
+            .unwrap_or(default.server_delay_cap_ms),
+    };
+    if let Err(invalid) = policy.check() {
+        let key = match invalid {
+            tasker_model::retry::InvalidRetryPolicy::NoAttempt if fields.get(long).is_some() => {
+                long
+            }
+            tasker_model::retry::InvalidRetryPolicy::NoAttempt => short,
+            _ => "backoff",
+        };
+        problems.push(Problem::new(fields.place(key), invalid.to_string()));
+    }
+    policy
+}
+
+/// `backoff: {exponential: {base, cap, jitter}}`, `{fixed: span}` or `{table: {delays, …}}`.
+fn backoff(fields: &Fields<'_>, problems: &mut Vec<Problem>) -> Option<Backoff> {
+    const KINDS: &[&str] = &["exponential", "fixed", "table"];
+    let node = fields.get("backoff")?;
+    let kinds = Fields::of(node, "`backoff`", KINDS, problems)?;
+    let named: Vec<&str> = KINDS
+        .iter()
+        .copied()
+        .filter(|kind| kinds.get(kind).is_some())
+        .collect();
+    let [kind] = named.as_slice() else {
+        let message = format!("`backoff` must have exactly one of {}", KINDS.join(", "));
+        problems.push(Problem::new(node.at, message));
+        return None;
+    };
+    if *kind == "fixed" {
+        return kinds
+            .span_ms("fixed", problems)
+            .map(|delay_ms| Backoff::Fixed { delay_ms });
+    }
+    let settings = kinds.get(kind)?;
+    if *kind == "exponential" {
+        let settings = Fields::of(
+            settings,
+            "`exponential`",
+            &["base", "cap", "jitter"],
+            problems,
+        )?;
+        return Some(Backoff::Exponential {
+            base_ms: settings.span_ms("base", problems).unwrap_or(1_000),
+            cap_ms: settings.span_ms("cap", problems).unwrap_or(30_000),
+            jitter: settings.number("jitter", problems).unwrap_or(0.1),
+        });
+    }
+    let settings = Fields::of(
+        settings,
+        "`table`",
+        &["delays", "multiplier", "cap", "jitter"],
+        problems,
+    )?;
+    settings.required("delays", problems);
+    Some(Backoff::Table {
+        delays_ms: settings.spans_ms("delays", problems)?,
+        multiplier: settings.number("multiplier", problems).unwrap_or(2.0),
+        cap_ms: settings.span_ms("cap", problems).unwrap_or(300_000),
+        jitter: settings.number("jitter", problems).unwrap_or(0.1),
+    })
+}
+
+fn timeout(fields: &Fields<'_>, problems: &mut Vec<Problem>) -> Option<u64> {
+    let timeout = fields.span_ms("timeout", problems)?;
+    if timeout == 0 {
+        let message = "a timeout of 0 would end the attempt before it starts";
+        problems.push(Problem::new(fields.at_value("timeout"), message));
+    }
+    Some(timeout)
+}
+
+fn custom_events(fields: &Fields<'_>, problems: &mut Vec<Problem>) -> Vec<CustomEvent> {
+    let mut events = Vec::new();
+    for node in fields.list("custom_events", problems).unwrap_or_default() {
+        let Some(event) = Fields::of(node, "an event", &["name", "description"], problems) else {
+            continue;
+        };
+        event.required("name", problems);
+        let name = event.text("name", problems).unwrap_or_default().to_owned();
+        let description = event
+            .text("description", problems)
+            .unwrap_or_default()
+            .to_owned();
+        let custom = CustomEvent { name, description };
+        if event.get("name").is_some() {
+            keep(custom.check(), event.at_value("name"), problems);
+        }
+        events.push(custom);
+    }
+    events
+}
