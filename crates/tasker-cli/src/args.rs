@@ -68,6 +68,8 @@ pub(crate) enum Command {
         #[arg(long)]
         sql: bool,
     },
+    /// List, show, check and compare task handlers: those of template files and of a store
+    Handler(Handler),
     /// List the nodes that work on a store
     #[command(subcommand)]
     Node(Node),
@@ -76,6 +78,73 @@ pub(crate) enum Command {
     Queue(Queue),
     /// Delete finished tasks that are old enough, with all that belongs to them
     Prune(Prune),
+}
+
+/// Where template files are, and which of their sections holds.
+#[derive(clap::Args)]
+pub(crate) struct Templates {
+    /// The folder of the template files
+    #[arg(
+        long,
+        global = true,
+        env = "TASKER_TEMPLATES",
+        value_name = "FOLDER",
+        default_value = tasker::yaml::DIRECTORY,
+        hide_env_values = true
+    )]
+    pub(crate) templates: PathBuf,
+    /// The section of `environments` that holds
+    #[arg(
+        long,
+        global = true,
+        env = "TASKER_ENV",
+        value_name = "NAME",
+        default_value = tasker::yaml::DEFAULT_ENVIRONMENT,
+        hide_env_values = true
+    )]
+    pub(crate) environment: String,
+}
+
+#[derive(clap::Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Handler {
+    #[command(flatten)]
+    pub(crate) templates: Templates,
+    #[command(subcommand)]
+    pub(crate) command: HandlerCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum HandlerCommand {
+    /// List the task handlers of the template files and of the store
+    List,
+    /// Show a task handler as YAML, in its canonical form
+    Show {
+        /// A template file, or `name`, `namespace.name`, `namespace.name@version`
+        handler: String,
+    },
+    /// Check template files, and say everything that is wrong with them
+    Validate {
+        /// Files and folders; the folder of --templates if none is named
+        paths: Vec<PathBuf>,
+    },
+    /// Draw the steps of a task handler
+    Graph {
+        /// A template file, or `name`, `namespace.name`, `namespace.name@version`
+        handler: String,
+        /// Print Mermaid source instead of a drawing
+        #[arg(long)]
+        mermaid: bool,
+    },
+    /// Print the JSON schema of template files, for editors
+    Schema,
+    /// Compare two task handlers; exit status 1 if they differ
+    Diff {
+        /// The one before
+        before: String,
+        /// The one after
+        after: String,
+    },
 }
 
 #[derive(Subcommand)]

@@ -4,6 +4,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod graph;
+pub(crate) mod handler;
 pub(crate) mod migrate;
 pub(crate) mod node;
 pub(crate) mod prune;

@@ -3,6 +3,7 @@
 mod args;
 mod output;
 mod target;
+mod definitions;
 mod commands;
 
 use std::process::ExitCode;
@@ -66,6 +67,7 @@ async fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Failure>
         Command::Migrate { status, sql } => {
             commands::migrate::run(status, sql, store, output).await
         }
+        Command::Handler(handler) => commands::handler::run(handler, store, output).await,
         Command::Node(node) => commands::node::run(&node, store, output).await,
         Command::Queue(queue) => commands::queue::run(queue, store, output).await,
         Command::Prune(prune) => commands::prune::run(&prune, store, output).await,

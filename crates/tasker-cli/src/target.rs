@@ -16,10 +16,7 @@ const DEFAULT_STORE: &str = "sqlite:tasker-demo/tasker.db";
 pub(crate) async fn open(url: Option<String>) -> Result<Arc<dyn Store>, Failure> {
     let named = url.is_some();
     let url = url.unwrap_or_else(|| DEFAULT_STORE.to_owned());
-    if let Some(path) = url.strip_prefix("sqlite:")
-        && path != ":memory:"
-        && !Path::new(path.strip_prefix("//").unwrap_or(path)).exists()
-    {
+    if let Some(path) = missing_file(&url) {
         let failure = Failure::usage(format!("there is no store at `{path}`"));
         return Err(if named {
             failure.hint("check --store, or TASKER_STORE in the environment")
@@ -28,6 +25,21 @@ pub(crate) async fn open(url: Option<String>) -> Result<Arc<dyn Store>, Failure>
         });
     }
     Ok(tasker::store::open(&url, Arc::new(SystemClock)).await?)
+}
+
+/// Opens a store that is named, or the default one if it is there.
+pub(crate) async fn open_if_there(url: Option<String>) -> Result<Option<Arc<dyn Store>>, Failure> {
+    match url {
+        None if missing_file(DEFAULT_STORE).is_some() => Ok(None),
+        url => open(url).await.map(Some),
+    }
+}
+
+/// The path of an embedded store whose file does not exist.
+fn missing_file(url: &str) -> Option<&str> {
+    let path = url.strip_prefix("sqlite:")?;
+    let file = Path::new(path.strip_prefix("//").unwrap_or(path));
+    (path != ":memory:" && !file.exists()).then_some(path)
 }
 
 /// The task that a person names: an id, or `last`.

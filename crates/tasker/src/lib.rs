@@ -41,3 +41,10 @@ pub use task::{Task, WorkflowStep, step_position};
 pub use tasker_model as model;
 pub use tasker_model::request::TaskRequest;
 pub use tasker_store as store;
+
+/// The pages whose programs are compiled with the tests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../docs/YAML.md")]
+    struct Yaml;
+}

@@ -12,6 +12,7 @@ mod read;
 mod environment;
 mod template;
 mod canonical;
+mod difference;
 mod directory;
 
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 use tasker_model::template::TaskTemplate;
 
 pub use canonical::to_yaml;
-pub use directory::{DIRECTORY, load_directory};
+pub use difference::{Difference, differences};
+pub use directory::{DIRECTORY, check_directory, load_directory};
 use problem::{InvalidFile, Place, Problem};
 use tree::Node;
 

@@ -1,5 +1,6 @@
 //! Finding the files of a directory, as deep as they lie.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::problem::{InvalidFile, InvalidFiles, Place, Problem};
@@ -15,29 +16,11 @@ pub fn load_directory(
     directory: &Path,
     environment: &str,
 ) -> Result<Vec<TemplateFile>, InvalidFiles> {
-    let mut wrong = Vec::new();
-    let mut paths = Vec::new();
-    find(directory, &mut paths, &mut wrong);
-    paths.sort();
-    let mut files: Vec<TemplateFile> = Vec::new();
-    for path in paths {
-        match load_file(&path, environment) {
+    let (mut files, mut wrong) = (Vec::new(), Vec::new());
+    for checked in check_directory(directory, environment) {
+        match checked {
+            Ok(file) => files.push(file),
             Err(invalid) => wrong.push(invalid),
-            Ok(file) => {
-                let name = file.template.full_name();
-                match files
-                    .iter()
-                    .find(|known| known.template.full_name() == name)
-                {
-                    None => files.push(file),
-                    Some(first) => {
-                        let first = first.path.display();
-                        let message = format!("{name} is also defined by {first}");
-                        let problem = Problem::new(Place::START, message);
-                        wrong.push(InvalidFile::new(&path, vec![problem]));
-                    }
-                }
-            }
         }
     }
     if wrong.is_empty() {
@@ -45,6 +28,40 @@ pub fn load_directory(
     } else {
         Err(InvalidFiles(wrong))
     }
+}
+
+/// Like [`load_directory`], but gives each file's own answer.
+pub fn check_directory(
+    directory: &Path,
+    environment: &str,
+) -> Vec<Result<TemplateFile, InvalidFile>> {
+    let mut wrong = Vec::new();
+    let mut paths = Vec::new();
+    find(directory, &mut paths, &mut wrong);
+    paths.sort();
+    let mut checked: Vec<Result<TemplateFile, InvalidFile>> = Vec::new();
+    let mut first: HashMap<String, PathBuf> = HashMap::new();
+    for path in paths {
+        let file = load_file(&path, environment).and_then(|file| {
+            let name = file.template.full_name();
+            match first.get(&name) {
+                None => {
+                    first.insert(name, path.clone());
+                    Ok(file)
+                }
+                Some(first) => {
+                    let message = format!("{name} is also defined by {}", first.display());
+                    Err(InvalidFile::new(
+                        &path,
+                        vec![Problem::new(Place::START, message)],
+                    ))
+                }
+            }
+        });
+        checked.push(file);
+    }
+    checked.extend(wrong.into_iter().map(Err));
+    checked
 }
 
 /// Symbolic links are followed to files, and not to directories: those could lead in a circle.

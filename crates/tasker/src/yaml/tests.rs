@@ -546,6 +546,61 @@ fn random_source(random: &mut SmallRng) -> TemplateSource {
 }
 
 #[test]
+fn differences_are_found_key_by_key_and_step_by_step() {
+    let before = load(SEED).unwrap().template;
+    assert_eq!(differences(&before, &before), []);
+    let changed = SEED
+        .replace("version: 1.0.0", "version: 1.1.0")
+        .replace("retry_limit: 3", "retry_limit: 5")
+        .replace("name: process_request", "name: handle_request");
+    let after = load(&changed).unwrap().template;
+    let found = differences(&before, &after);
+    let shown = |value: &Option<Value>| value.as_ref().map_or("-".to_owned(), ToString::to_string);
+    let lines: Vec<String> = found
+        .iter()
+        .map(|change| {
+            format!(
+                "{}: {} → {}",
+                change.at,
+                shown(&change.before),
+                shown(&change.after)
+            )
+        })
+        .collect();
+    let class = "MyNamespace::StepHandlers::ProcessRequestHandler";
+    let step = |name: &str| {
+        format!(r#"{{"name":"{name}","handler":"{class}","depends_on_steps":["validate_user"]}}"#)
+    };
+    let expected = [
+        r#"version: "1.0.0" → "1.1.0""#.to_owned(),
+        "step_templates.validate_user.retry_limit: - → 5".to_owned(),
+        format!(
+            "step_templates.process_request: {} → -",
+            step("process_request")
+        ),
+        format!(
+            "step_templates.handle_request: - → {}",
+            step("handle_request")
+        ),
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn the_order_of_steps_is_a_difference() {
+    let file = |first: &str, second: &str| {
+        let text = format!(
+            "name: a\nstep_templates: [{{name: {first}, handler: x}}, {{name: {second}, handler: x}}]"
+        );
+        load(&text).unwrap().template
+    };
+    let found = differences(&file("x", "y"), &file("y", "x"));
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].at, "step_templates (order)");
+    assert_eq!(found[0].after, Some(json!(["y", "x"])));
+}
+
+#[test]
 fn the_published_schema_knows_the_same_keys() {
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
     let keys = |pointer: &str| {
@@ -608,4 +663,25 @@ fn a_megabyte_of_mistakes_is_answered_with_a_page() {
         "{}",
         found[0]
     );
+}
+
+#[test]
+fn every_file_of_the_documentation_is_in_order() {
+    let page = include_str!("../../../../docs/YAML.md");
+    let blocks: Vec<&str> = page
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        for environment in [DEFAULT_ENVIRONMENT, "test"] {
+            let file = load_text(Path::new("docs/YAML.md"), block, environment).unwrap();
+            assert_eq!(file.notes, []);
+            assert_round_trip(&file.template);
+        }
+    }
+    for key in template::TASK_KEYS.iter().chain(template::STEP_KEYS) {
+        assert!(page.contains(&format!("`{key}`")), "`{key}` is documented");
+    }
 }
