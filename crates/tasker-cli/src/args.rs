@@ -234,6 +234,16 @@ pub(crate) enum Task {
     Retry(ByTask),
     /// Accept a failed task as handled
     Resolve(ByTask),
+    /// Send a task a signal that a step of it waits for, or will wait for
+    Signal {
+        #[command(flatten)]
+        task: ByTask,
+        /// The signal's name
+        signal: String,
+        /// What comes with it, as JSON
+        #[arg(default_value = "null")]
+        payload: String,
+    },
 }
 
 /// The states that a filter word means.

@@ -2,6 +2,7 @@
 
 mod args;
 mod output;
+mod input;
 mod target;
 mod definitions;
 mod commands;

@@ -18,6 +18,8 @@ use crate::json::canonical;
 use crate::name::{Namespace, Queue, StepName, TaskName, Version};
 use crate::retry::{InvalidRetryPolicy, RetryPolicy};
 use crate::schema::{ContextSchema, InvalidSchema};
+use crate::trigger::{ParentEnd, TriggerRule};
+use crate::wait::WaitFor;
 
 /// More steps than this in one template are refused.
 pub const STEPS_MAX: usize = 100_000;
@@ -36,6 +38,15 @@ pub struct StepTemplate {
     /// The names of the steps that must be done before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on_steps: Vec<String>,
+    /// Which ends of its parents the step starts on.
+    #[serde(default, skip_serializing_if = "TriggerRule::is_default")]
+    pub trigger_rule: TriggerRule,
+    /// A condition in CEL over context and results; if it is false, the step is skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// What the step waits for once its parents have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<WaitFor>,
     /// Whether, how often and when to try again.
     #[serde(default)]
     pub retry: RetryPolicy,
@@ -128,6 +139,9 @@ impl StepTemplate {
             name,
             description: String::new(),
             depends_on_steps: Vec::new(),
+            trigger_rule: TriggerRule::default(),
+            when: None,
+            wait: None,
             retry: RetryPolicy::default(),
             timeout_ms: None,
             skippable: false,
@@ -225,6 +239,18 @@ pub enum TemplateProblem {
         /// The step, or the task.
         whose: String,
     },
+    /// A rule that its parents can never fulfil, or always do.
+    #[error(
+        "step `{step}`: trigger rule `at_least: {asked}` with {parents} parents; at least 1, and no more than there are, can be asked"
+    )]
+    Rule {
+        /// The step.
+        step: StepName,
+        /// How many parents it asks for.
+        asked: u32,
+        /// How many it has.
+        parents: usize,
+    },
     /// An event that users cannot publish.
     #[error("step `{step}`: {problem}")]
     Event {
@@ -259,6 +285,7 @@ struct Checked {
     positions: HashMap<StepName, Position>,
     schema: Option<ContextSchema>,
     hash: ContentHash,
+    counts_ends: bool,
 }
 
 impl TaskTemplate {
@@ -279,6 +306,10 @@ impl TaskTemplate {
         match (dag, schema, problems.is_empty()) {
             (Ok(dag), Ok(schema), true) => {
                 let hash = content_hash(&source);
+                let counts_ends = source
+                    .steps
+                    .iter()
+                    .any(|step| step.trigger_rule.awaited(1).is_some());
                 let positions = (0..)
                     .zip(&source.steps)
                     .map(|(p, s)| (s.name.clone(), p))
@@ -289,6 +320,7 @@ impl TaskTemplate {
                     positions,
                     schema,
                     hash,
+                    counts_ends,
                 })))
             }
             (dag, schema, _) => {
@@ -346,6 +378,24 @@ impl TaskTemplate {
         queues.into_iter().collect()
     }
 
+    /// How many ends of its parents a step's rule waits for, if it counts them.
+    pub fn awaited(&self, position: Position) -> Option<u32> {
+        let parents = self.0.dag.parents(position).len();
+        let parents = u32::try_from(parents).expect("invariant: at most STEPS_MAX steps");
+        self.step(position).trigger_rule.awaited(parents)
+    }
+
+    /// Whether the rule of any step counts ends of parents.
+    pub fn counts_ends(&self) -> bool {
+        self.0.counts_ends
+    }
+
+    /// By how much an end of a parent lowers what a step awaits; `None` if its rule counts nothing.
+    pub fn counted(&self, position: Position, end: ParentEnd) -> Option<i32> {
+        self.awaited(position)?;
+        Some(i32::from(self.step(position).trigger_rule.counts(end)))
+    }
+
     /// The place of a step, by name.
     pub fn position(&self, name: &str) -> Option<Position> {
         self.0.positions.get(name).copied()
@@ -379,6 +429,16 @@ fn limits(source: &TemplateSource) -> Vec<TemplateProblem> {
                 step: step.name.clone(),
                 problem,
             });
+        }
+        if let TriggerRule::AtLeast(asked) = step.trigger_rule {
+            let named: BTreeSet<&String> = step.depends_on_steps.iter().collect();
+            if asked == 0 || asked as usize > named.len() {
+                problems.push(TemplateProblem::Rule {
+                    step: step.name.clone(),
+                    asked,
+                    parents: named.len(),
+                });
+            }
         }
         for problem in step
             .custom_events

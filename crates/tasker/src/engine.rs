@@ -8,7 +8,7 @@ use tasker_model::id::{TaskId, WorkerId};
 use tasker_model::json::Json;
 use tasker_model::task::TaskState;
 use tasker_store::record::WorkerRecord;
-use tasker_store::store::Order;
+use tasker_store::store::{Order, Signalled};
 use tasker_store::{Clock, Store, StoreError, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,6 +20,7 @@ use crate::health::{self, Health};
 use crate::options::Options;
 use crate::registry::Registry;
 use crate::retention::Sweeper;
+use crate::signal;
 use crate::task::step_position;
 use crate::worker::{Message, Parts, Thread, Worker, random_worker_id};
 
@@ -301,6 +302,22 @@ impl Tasker {
     ) -> Result<TaskState, Error> {
         let position = step_position(&*self.store, task, step).await?;
         self.operate(task, Order::SkipStep(position), actor).await
+    }
+
+    /// Sends a signal to a task: steps that wait for it go on, and those that will wait find it.
+    ///
+    /// The first signal of a name counts, so that sending is safe to repeat.
+    pub async fn signal(
+        &self,
+        task: TaskId,
+        name: &str,
+        payload: &serde_json::Value,
+        actor: &str,
+    ) -> Result<Signalled, Error> {
+        let sent = signal::send(&*self.store, task, name, payload, actor).await?;
+        // An engine that has stopped runs nothing that could be told.
+        let _ = self.engine.send(Message::Look);
+        Ok(sent)
     }
 
     /// Allows a step this many attempts in all.

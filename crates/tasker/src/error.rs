@@ -39,6 +39,9 @@ pub enum Error {
         /// The names of its steps.
         known: Vec<String>,
     },
+    /// No step of the task waits for such a signal.
+    #[error("{0}")]
+    NoSuchSignal(String),
     /// The text is not an id.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),

@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::gate;
 use crate::handler::log::AttemptLog;
 use crate::handler::{StepContext, StepHandler};
 
@@ -85,7 +86,13 @@ impl Attempts {
         replaced.iter().for_each(Attempt::stop);
         let replaced = replaced.is_some();
         let cancel = CancellationToken::new();
-        let fits = fit_context(&mut claimed);
+        let known = match fit_context(&mut claimed) {
+            Ok(()) => gate::outcome_without_handler(&mut claimed),
+            Err(problem) => Some(Outcome::Failed(Failure::new(
+                FailureKind::Permanent,
+                problem,
+            ))),
+        };
         let context = StepContext::new(&claimed, cancel.clone());
         let (limit, log) = (self.result_bytes_max, context.attempt_log());
         let mut report = Report {
@@ -94,9 +101,9 @@ impl Attempts {
             tell: Some(tell),
         };
         let task = self.runtime.spawn(async move {
-            let outcome = match fits {
-                Ok(()) => perform(handler, context, limit).await,
-                Err(problem) => Outcome::Failed(Failure::new(FailureKind::Permanent, problem)),
+            let outcome = match known {
+                None => perform(handler, context, limit).await,
+                Some(outcome) => outcome,
             };
             report.send(outcome);
         });

@@ -12,10 +12,12 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::Value;
 use tasker_model::json::Json;
-use tasker_model::name::{Namespace, Queue, StepName, TaskName, Version};
+use tasker_model::name::{Namespace, Queue, SignalName, StepName, TaskName, Version};
 use tasker_model::outcome::{Failure, FailureKind, Outcome};
 use tasker_model::retry::Backoff;
 use tasker_model::template::{StepTemplate, TaskTemplate, TemplateSource};
+use tasker_model::trigger::TriggerRule;
+use tasker_model::wait::WaitFor;
 
 use crate::error::{Error, HandlerProblem, InvalidHandler};
 
@@ -28,11 +30,33 @@ pub type StepResult<T> = Result<T, StepError>;
 /// A step handler behind one type: from the context of an attempt to its outcome.
 pub(crate) type StepHandler = Arc<dyn Fn(StepContext) -> BoxFuture<'static, Outcome> + Send + Sync>;
 
+/// The handler of steps that only wait: it completes with what came with the signal, if any.
+pub(crate) const PASS: &str = "pass";
+
+/// The code of [`PASS`].
+pub(crate) fn pass() -> StepHandler {
+    Arc::new(|context: StepContext| {
+        let came = context.signal_json().cloned();
+        let result = came.unwrap_or_else(|| Json::from_stored("null"));
+        futures_util::future::ready(Outcome::Completed { result }).boxed()
+    })
+}
+
 /// One step of a task handler: its name, its code, and how it is run.
 pub struct Step {
     name: String,
     handler: StepHandler,
     configure: StepTemplate,
+    signal: Option<Awaited>,
+    /// Whether it needs no code.
+    passes: bool,
+}
+
+/// The signal that a step waits for, before its name is checked.
+struct Awaited {
+    name: String,
+    timeout: Option<Duration>,
+    default: Option<Value>,
 }
 
 impl Step {
@@ -53,6 +77,21 @@ impl Step {
             name: name.into(),
             handler,
             configure: StepTemplate::named(placeholder),
+            signal: None,
+            passes: false,
+        }
+    }
+
+    /// A step that needs no code, because it only waits: for a time, a signal, or its parents. Its
+    /// result is what came with the signal, if any.
+    pub fn pass(name: impl Into<String>) -> Step {
+        let placeholder = StepName::new(PASS).expect("invariant: a valid name");
+        Step {
+            name: name.into(),
+            handler: pass(),
+            configure: StepTemplate::named(placeholder),
+            signal: None,
+            passes: true,
         }
     }
 
@@ -81,6 +120,62 @@ impl Step {
         self
     }
 
+    /// Which ends of its parents it starts on; without this, it starts when none has failed.
+    pub fn trigger_rule(mut self, rule: TriggerRule) -> Step {
+        self.configure.trigger_rule = rule;
+        self
+    }
+
+    /// Starts so long after its parents have ended. Waiting holds no slot, and survives everything.
+    pub fn delay(mut self, delay: Duration) -> Step {
+        let delay_ms = milliseconds(delay);
+        self.configure.wait = Some(WaitFor::Delay { delay_ms });
+        self
+    }
+
+    /// Does not start before a time, in RFC 3339.
+    pub fn until(mut self, time: impl Into<String>) -> Step {
+        self.configure.wait = Some(WaitFor::Until { time: time.into() });
+        self
+    }
+
+    /// Waits for a signal, which [`Tasker::signal`](crate::Tasker::signal) sends; what comes with it
+    /// is read by [`StepContext::signal`]. Waiting holds no slot, and survives everything.
+    pub fn wait_for(mut self, signal: impl Into<String>) -> Step {
+        self.signal = Some(Awaited {
+            name: signal.into(),
+            timeout: None,
+            default: None,
+        });
+        self
+    }
+
+    /// Waits for a signal, and fails permanently if it does not come in time, with the code
+    /// `SIGNAL_TIMEOUT`.
+    pub fn wait_for_within(mut self, signal: impl Into<String>, timeout: Duration) -> Step {
+        self.signal = Some(Awaited {
+            name: signal.into(),
+            timeout: Some(timeout),
+            default: None,
+        });
+        self
+    }
+
+    /// Waits for a signal, and goes on with a default if it does not come in time.
+    pub fn wait_for_or(
+        mut self,
+        signal: impl Into<String>,
+        timeout: Duration,
+        default: Value,
+    ) -> Step {
+        self.signal = Some(Awaited {
+            name: signal.into(),
+            timeout: Some(timeout),
+            default: Some(default),
+        });
+        self
+    }
+
     /// `false`: one attempt only.
     pub fn retryable(mut self, retryable: bool) -> Step {
         self.configure.retry.retryable = retryable;
@@ -101,7 +196,7 @@ impl Step {
 
     /// The longest time of one attempt; then it is stopped and counts as failed, retryably.
     pub fn timeout(mut self, timeout: Duration) -> Step {
-        self.configure.timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        self.configure.timeout_ms = Some(milliseconds(timeout));
         self
     }
 
@@ -122,6 +217,20 @@ impl Step {
         self.configure.dependent_system = Some(name.into());
         self
     }
+}
+
+impl Awaited {
+    fn check(self, problems: &mut Vec<HandlerProblem>) -> Option<WaitFor> {
+        Some(WaitFor::Signal {
+            name: keep(SignalName::new(&self.name), problems)?,
+            timeout_ms: self.timeout.map(milliseconds),
+            default: self.default,
+        })
+    }
+}
+
+fn milliseconds(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a handler returned, as the outcome of its attempt.
@@ -253,13 +362,23 @@ impl Definition {
         let mut steps = Vec::with_capacity(self.steps.len());
         let mut handlers = Vec::with_capacity(self.steps.len());
         for step in self.steps {
+            let wait = match step.signal {
+                None => step.configure.wait,
+                Some(signal) => signal.check(&mut problems),
+            };
             if let Some(name) = keep(StepName::new(&step.name), &mut problems) {
+                let handler = if step.passes {
+                    PASS.to_owned()
+                } else {
+                    step.name
+                };
+                handlers.push((handler.clone(), step.handler));
                 steps.push(StepTemplate {
-                    handler: step.name.clone(),
+                    handler,
                     name,
+                    wait,
                     ..step.configure
                 });
-                handlers.push((step.name, step.handler));
             }
         }
         let (Some(namespace), Some(name), Some(version), []) =
@@ -272,9 +391,7 @@ impl Definition {
             .into());
         };
         let (description, schema, queue) = (self.description, self.schema, self.queue);
-        let deadline_ms = self
-            .deadline
-            .map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+        let deadline_ms = self.deadline.map(milliseconds);
         let source = TemplateSource {
             namespace,
             name,

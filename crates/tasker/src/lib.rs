@@ -12,6 +12,7 @@ pub mod yaml;
 mod step_handlers;
 mod registry;
 mod events;
+mod gate;
 mod execute;
 
 mod worker;
@@ -19,6 +20,7 @@ mod task;
 mod executor;
 mod explain;
 mod doctor;
+mod signal;
 mod retention;
 mod health;
 mod engine;
@@ -36,6 +38,7 @@ pub use handler::{
 pub use health::Health;
 pub use options::{Options, Retention};
 pub use retention::prune;
+pub use signal::send as send_signal;
 pub use step_handlers::StepHandlers;
 pub use task::{Task, WorkflowStep, step_position};
 pub use tasker_model as model;

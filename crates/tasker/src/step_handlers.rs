@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tasker_model::dag::nearest;
 
-use crate::handler::{Step, StepContext, StepHandler, StepResult, TaskHandler};
+use crate::handler::{PASS, Step, StepContext, StepHandler, StepResult, TaskHandler, pass};
 use crate::yaml::TemplateFile;
 use crate::yaml::problem::{InvalidFile, Problem};
 
@@ -69,8 +69,10 @@ impl StepHandlers {
         let mut code = Vec::with_capacity(steps.len());
         let mut missing = Vec::new();
         for (step, at) in steps.iter().zip(&file.handlers) {
-            match self.by_name.get(&step.handler) {
-                Some(known) => code.push((step.handler.clone(), known.clone())),
+            let known = self.by_name.get(&step.handler).cloned();
+            let built_in = || (step.handler == PASS).then(pass);
+            match known.or_else(built_in) {
+                Some(known) => code.push((step.handler.clone(), known)),
                 None => missing.push(Problem::new(
                     *at,
                     self.not_known(&step.handler, step.name.as_str()),

@@ -181,6 +181,8 @@ pub(crate) struct Worker {
     /// Something due may be waiting in the store for a free slot.
     backlog: bool,
     holdings: Holdings,
+    /// Leases that were found lost while the question of what is held was under way.
+    lost_meanwhile: Vec<Lease>,
     next_claim: Timestamp,
     next_look: Timestamp,
     next_beat: Timestamp,
@@ -239,6 +241,7 @@ impl Worker {
             under_way: UnderWay::default(),
             backlog: true,
             holdings: Holdings::Known,
+            lost_meanwhile: Vec::new(),
             next_claim: now,
             next_look: now,
             next_beat: now,

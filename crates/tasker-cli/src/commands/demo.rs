@@ -169,6 +169,8 @@ fn line(fact: &Fact, elapsed: Duration) -> Option<String> {
             };
             format!("  ✗ {step:<18} {at}  {}; {next}", failure.message)
         }
+        Fact::StepSkipped { step, .. } => format!("  - {step:<18} {at}  skipped"),
+        Fact::StepWaiting { step, .. } => format!("  · {step:<18} {at}  waits"),
         Fact::StepHandedBack { step, .. } => format!("  · {step:<18} {at}  handed back"),
         Fact::TaskCreated | Fact::TaskFinished { .. } => return None,
     })

@@ -4,6 +4,7 @@ mod support;
 mod server;
 mod patterns;
 mod failures;
+mod waiting;
 mod operators;
 mod requests;
 mod sql;

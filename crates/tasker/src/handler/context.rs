@@ -23,6 +23,7 @@ pub struct StepContext {
     parents: Arc<[(Position, Option<Json>)]>,
     cancelled: CancellationToken,
     log: AttemptLog,
+    signal: Option<Json>,
 }
 
 impl StepContext {
@@ -36,6 +37,7 @@ impl StepContext {
             parents: step.parents.clone(),
             cancelled,
             log: AttemptLog::default(),
+            signal: step.signal.clone(),
         }
     }
 
@@ -153,6 +155,27 @@ impl StepContext {
             ))
             .error_code("CONFIG_TYPE")
         })
+    }
+
+    /// What came with the signal that this step waited for, as a type; the default of its definition
+    /// if the signal did not come in time.
+    ///
+    /// The error is permanent: the step waits for no signal, or what came is of another shape.
+    pub fn signal<T: DeserializeOwned>(&self) -> Result<T, PermanentError> {
+        let step = self.name();
+        let signal = self.signal_json().ok_or_else(|| {
+            PermanentError::new(format!("step `{step}` does not wait for a signal"))
+                .error_code("NO_SIGNAL")
+        })?;
+        signal.read().map_err(|error| {
+            let text = format!("what came with the signal does not fit step `{step}`: {error}");
+            PermanentError::new(text).error_code("SIGNAL_TYPE")
+        })
+    }
+
+    /// What came with the signal that this step waited for, as it is stored.
+    pub fn signal_json(&self) -> Option<&Json> {
+        self.signal.as_ref()
     }
 
     /// Keeps a line with this attempt's record, for whoever looks at the task later. Not for

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use tasker_model::retry::{Backoff, RetryPolicy};
 use tasker_model::template::{StepTemplate, TaskTemplate};
+use tasker_model::wait::WaitFor;
 
 /// Shows a definition as YAML: every key in its place, defaults left out. Reading it gives the same
 /// content hash.
@@ -55,6 +56,19 @@ fn step(template: &StepTemplate) -> Value {
         "depends_on_steps",
         unless(parents.is_empty(), json!(parents)),
     );
+    put(
+        "trigger_rule",
+        unless(
+            template.trigger_rule.is_default(),
+            json!(template.trigger_rule),
+        ),
+    );
+    match &template.wait {
+        None => {}
+        Some(WaitFor::Delay { delay_ms }) => put("delay", span(*delay_ms)),
+        Some(WaitFor::Until { time }) => put("until", json!(time)),
+        Some(wait @ WaitFor::Signal { .. }) => put("wait_for", wait_for(wait)),
+    }
     let (retry, default) = (&template.retry, RetryPolicy::default());
     put(
         "retryable",
@@ -83,6 +97,27 @@ fn step(template: &StepTemplate) -> Value {
     let events = &template.custom_events;
     put("custom_events", unless(events.is_empty(), json!(events)));
     Value::Object(step)
+}
+
+fn wait_for(wait: &WaitFor) -> Value {
+    let WaitFor::Signal {
+        name,
+        timeout_ms,
+        default,
+    } = wait
+    else {
+        return Value::Null;
+    };
+    let Some(timeout_ms) = timeout_ms else {
+        return json!(name);
+    };
+    let mut signal = Map::new();
+    signal.insert("signal".to_owned(), json!(name));
+    signal.insert("timeout".to_owned(), span(*timeout_ms));
+    if let Some(default) = default {
+        signal.insert("default".to_owned(), default.clone());
+    }
+    Value::Object(signal)
 }
 
 fn backoff(backoff: &Backoff) -> Value {

@@ -49,6 +49,12 @@ impl<'a> Fields<'a> {
         node.filter(|node| !matches!(node.value, Value::Null))
     }
 
+    /// The value of a key, also if it is null.
+    pub(super) fn value(&self, key: &str) -> Option<&'a Node> {
+        let found = self.entries.iter().find(|(found, _)| found.name == key);
+        found.map(|(_, node)| node)
+    }
+
     /// Where a key stands; the mapping's place if it is absent.
     pub(super) fn place(&self, key: &str) -> Place {
         let found = self.entries.iter().find(|(found, _)| found.name == key);

@@ -1,14 +1,17 @@
 //! From a file's tree to a definition.
 
 use tasker_model::dag::{Dag, DagError};
-use tasker_model::name::{Namespace, Queue, StepName, TaskName, Version};
+use tasker_model::name::{Namespace, Queue, SignalName, StepName, TaskName, Version};
 use tasker_model::retry::{Backoff, RetryPolicy};
 use tasker_model::schema::ContextSchema;
 use tasker_model::template::{CustomEvent, StepTemplate, TaskTemplate, TemplateSource};
+use tasker_model::trigger::TriggerRule;
+use tasker_model::wait::WaitFor;
 
 use super::problem::{Place, Problem};
 use super::read::{Fields, hint};
 use super::tree::{Node, Value};
+use crate::handler::PASS;
 
 /// The keys of a file.
 pub(super) const TASK_KEYS: &[&str] = &[
@@ -39,6 +42,10 @@ pub(super) const STEP_KEYS: &[&str] = &[
     "dependent_system",
     "depends_on_step",
     "depends_on_steps",
+    "trigger_rule",
+    "delay",
+    "until",
+    "wait_for",
     "default_retryable",
     "retryable",
     "default_retry_limit",
@@ -236,6 +243,8 @@ impl<'a> Steps<'a> {
                 .unwrap_or_default()
                 .to_owned(),
             depends_on_steps: parents.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            trigger_rule: trigger_rule(&fields, parents.len(), problems),
+            wait: wait(&fields, problems),
             retry: retry(&fields, problems, notes),
             timeout_ms: timeout(&fields, problems),
             skippable: fields.flag("skippable", problems).unwrap_or_default(),
@@ -331,7 +340,12 @@ fn handler(
     });
     let class = fields.text("handler_class", problems);
     let Some(node) = fields.get("handler") else {
-        if class.is_none() && fields.get("handler_class").is_none() {
+        let waits = ["delay", "until", "wait_for"].into_iter();
+        if fields.get("handler_class").is_none() {
+            // A step that only waits needs no code.
+            if waits.into_iter().any(|key| fields.get(key).is_some()) {
+                return (Some(PASS.to_owned()), config);
+            }
             fields.required("handler_class", problems);
         }
         return (class.map(str::to_owned), config);
@@ -346,6 +360,103 @@ fn handler(
     let message = format!("`handler` must be a text; found {}", node.kind());
     problems.push(Problem::new(node.at, message));
     (None, config)
+}
+
+/// `trigger_rule: all_done`, or `{at_least: 2}`.
+fn trigger_rule(fields: &Fields<'_>, parents: usize, problems: &mut Vec<Problem>) -> TriggerRule {
+    const WORDS: &[(&str, TriggerRule)] = &[
+        ("none_failed", TriggerRule::NoneFailed),
+        ("all_success", TriggerRule::AllSuccess),
+        ("any_success", TriggerRule::AnySuccess),
+        ("any_failed", TriggerRule::AnyFailed),
+        ("all_done", TriggerRule::AllDone),
+    ];
+    let Some(node) = fields.get("trigger_rule") else {
+        return TriggerRule::default();
+    };
+    if let Value::Text(word) = &node.value {
+        if let Some((_, rule)) = WORDS.iter().find(|(known, _)| known == word) {
+            return *rule;
+        }
+        let known: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
+        let hint = hint(word, &known);
+        let message = format!("there is no trigger rule `{word}`{hint}, or `{{at_least: 2}}`");
+        problems.push(Problem::new(node.at, message));
+        return TriggerRule::default();
+    }
+    let Some(rule) = Fields::of(node, "`trigger_rule`", &["at_least"], problems) else {
+        return TriggerRule::default();
+    };
+    rule.required("at_least", problems);
+    let Some(count) = rule.whole("at_least", problems) else {
+        return TriggerRule::default();
+    };
+    if count == 0 || count as usize > parents {
+        let message = format!(
+            "`at_least: {count}` of {parents} parents: at least 1, and no more than there are, \
+             can be asked"
+        );
+        problems.push(Problem::new(rule.at_value("at_least"), message));
+        return TriggerRule::default();
+    }
+    TriggerRule::AtLeast(count)
+}
+
+/// One of `delay: 5m`, `until: 2026-12-24T18:00:00Z` and `wait_for: approval`.
+fn wait(fields: &Fields<'_>, problems: &mut Vec<Problem>) -> Option<WaitFor> {
+    const KEYS: [&str; 3] = ["delay", "until", "wait_for"];
+    let mut named = KEYS.into_iter().filter(|key| fields.get(key).is_some());
+    let key = named.next()?;
+    if let Some(second) = named.next() {
+        let message = format!("a step waits for one thing: keep `{key}` or `{second}`");
+        problems.push(Problem::new(fields.place(second), message));
+    }
+    match key {
+        "delay" => fields
+            .span_ms("delay", problems)
+            .map(|delay_ms| WaitFor::Delay { delay_ms }),
+        "until" => {
+            let time = fields.text("until", problems)?;
+            let parsed = time.parse::<jiff::Timestamp>();
+            let parsed = parsed.map_err(|error| format!("`until` must be a time: {error}"));
+            keep(parsed, fields.at_value("until"), problems)?;
+            let time = time.to_owned();
+            Some(WaitFor::Until { time })
+        }
+        _ => wait_for(fields, problems),
+    }
+}
+
+/// `wait_for: approval`, or `{signal: approval, timeout: 2d, default: no}`.
+fn wait_for(fields: &Fields<'_>, problems: &mut Vec<Problem>) -> Option<WaitFor> {
+    let node = fields.get("wait_for")?;
+    if let Value::Text(name) = &node.value {
+        let name = keep(SignalName::new(name), node.at, problems)?;
+        return Some(WaitFor::Signal {
+            name,
+            timeout_ms: None,
+            default: None,
+        });
+    }
+    let signal = Fields::of(
+        node,
+        "`wait_for`",
+        &["signal", "timeout", "default"],
+        problems,
+    )?;
+    signal.required("signal", problems);
+    let name = signal.text("signal", problems)?;
+    let timeout_ms = signal.span_ms("timeout", problems);
+    let default = signal.value("default").map(Node::to_json);
+    if default.is_some() && timeout_ms.is_none() {
+        let message = "`default` has no effect without `timeout`: the step waits for ever";
+        problems.push(Problem::new(signal.place("default"), message));
+    }
+    Some(WaitFor::Signal {
+        name: keep(SignalName::new(name), signal.at_value("signal"), problems)?,
+        timeout_ms,
+        default,
+    })
 }
 
 /// The two spellings of a key: that of the definition wins over the short one (spec 16 S-18).

@@ -5,10 +5,12 @@ use std::path::Path;
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
-use tasker_model::name::StepName;
+use tasker_model::name::{SignalName, StepName};
 use tasker_model::retry::{Backoff, RetryPolicy};
 use tasker_model::schema::ContextSchema;
 use tasker_model::template::{CustomEvent, StepTemplate, TemplateSource};
+use tasker_model::trigger::TriggerRule;
+use tasker_model::wait::WaitFor;
 
 use super::*;
 
@@ -530,6 +532,8 @@ fn random_source(random: &mut SmallRng) -> TemplateSource {
             .random_bool(0.5)
             .then(|| random.random_range(1..100_000));
         step.skippable = random.random_bool(0.3);
+        step.trigger_rule = random_rule(random, step.depends_on_steps.len());
+        step.wait = random_wait(random);
         step.description = text(random);
         step.handler_config = random
             .random_bool(0.5)
@@ -598,6 +602,98 @@ fn the_order_of_steps_is_a_difference() {
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].at, "step_templates (order)");
     assert_eq!(found[0].after, Some(json!(["y", "x"])));
+}
+
+fn random_rule(random: &mut SmallRng, parents: usize) -> TriggerRule {
+    match random.random_range(0..7) {
+        0 => TriggerRule::AllSuccess,
+        1 => TriggerRule::AnySuccess,
+        2 => TriggerRule::AnyFailed,
+        3 => TriggerRule::AllDone,
+        4 if parents > 0 => TriggerRule::AtLeast(1),
+        _ => TriggerRule::NoneFailed,
+    }
+}
+
+fn random_wait(random: &mut SmallRng) -> Option<WaitFor> {
+    let timeout_ms = random
+        .random_bool(0.5)
+        .then(|| random.random_range(0..1 << 40));
+    Some(match random.random_range(0..6) {
+        0 => WaitFor::Delay {
+            delay_ms: random.random_range(0..1 << 40),
+        },
+        1 => WaitFor::Until {
+            time: "2026-12-24T18:00:00+01:00".to_owned(),
+        },
+        2 => WaitFor::Signal {
+            name: SignalName::new(AWKWARD[random.random_range(0..8)]).unwrap(),
+            timeout_ms,
+            default: timeout_ms.and_then(|_| random.random_bool(0.5).then(|| value(random, 2))),
+        },
+        _ => return None,
+    })
+}
+
+#[test]
+fn what_a_step_starts_on_and_waits_for_is_read() {
+    let text = "\
+name: approval
+step_templates:
+  - {name: ask, handler: x}
+  - {name: remind, delay: 2h, depends_on_step: ask}
+  - {name: open, until: '2026-12-24T18:00:00Z'}
+  - {name: approve, wait_for: approval, depends_on_step: ask}
+  - {name: decide, handler: x, wait_for: {signal: answer, timeout: 2d, default: null}}
+  - {name: clean_up, handler: x, depends_on_steps: [approve, decide], trigger_rule: all_done}
+  - {name: quorum, handler: x, depends_on_steps: [approve, decide], trigger_rule: {at_least: 1}}
+";
+    let file = load(text).unwrap();
+    assert_round_trip(&file.template);
+    let steps = &file.template.source().steps;
+    assert_eq!(
+        steps[1].wait,
+        Some(WaitFor::Delay {
+            delay_ms: 7_200_000
+        })
+    );
+    assert_eq!(steps[1].handler, "pass");
+    let answer = WaitFor::Signal {
+        name: SignalName::new("answer").unwrap(),
+        timeout_ms: Some(172_800_000),
+        default: Some(Value::Null),
+    };
+    assert_eq!(steps[4].wait, Some(answer));
+    assert_eq!(steps[5].trigger_rule, TriggerRule::AllDone);
+    assert_eq!(steps[6].trigger_rule, TriggerRule::AtLeast(1));
+}
+
+#[test]
+fn what_cannot_be_waited_for_is_said() {
+    let text = "\
+name: approval
+step_templates:
+  - {name: a, delay: 1s, until: tomorrow}
+  - {name: b, until: tomorrow}
+  - {name: c, wait_for: {signl: x, default: 1}}
+  - {name: d, wait_for: {signal: x, default: 1}}
+  - {name: e, handler: x, trigger_rule: all_succes}
+  - {name: f, handler: x, trigger_rule: {at_least: 2}, depends_on_step: a}
+";
+    let expected = [
+        "t.yaml:3:26: a step waits for one thing: keep `delay` or `until`",
+        "t.yaml:4:22: `until` must be a time: ",
+        "t.yaml:5:25: `wait_for` needs the key `signal`",
+        "t.yaml:5:26: `wait_for` has the unknown key `signl`; did you mean `signal`?",
+        "t.yaml:6:37: `default` has no effect without `timeout`: the step waits for ever",
+        "t.yaml:7:41: there is no trigger rule `all_succes`; did you mean `all_success`?",
+        "t.yaml:8:52: `at_least: 2` of 1 parents: at least 1, and no more than there are",
+    ];
+    let found = problems(text);
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\nexpected {expected}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
 }
 
 #[test]
@@ -673,7 +769,7 @@ fn every_file_of_the_documentation_is_in_order() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert_eq!(blocks.len(), 2);
+    assert_eq!(blocks.len(), 3);
     for block in blocks {
         for environment in [DEFAULT_ENVIRONMENT, "test"] {
             let file = load_text(Path::new("docs/YAML.md"), block, environment).unwrap();
