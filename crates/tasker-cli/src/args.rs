@@ -36,6 +36,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a real workflow: an analysis of 5,000 flights; interrupt it and run it again
     Demo(Demo),
+    /// Run one task of a template file or a task handler, and show how it goes
+    Run(Run),
+    /// Run the steps of template files on a store, until stopped
+    Worker(Worker),
     /// List, show and steer tasks
     #[command(subcommand)]
     Task(Task),
@@ -78,6 +82,17 @@ pub(crate) enum Command {
     Queue(Queue),
     /// Delete finished tasks that are old enough, with all that belongs to them
     Prune(Prune),
+    /// Print what a shell needs to complete commands and options
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write the pages of all commands into a folder
+    Man {
+        /// Where the pages go
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// Where template files are, and which of their sections holds.
@@ -185,6 +200,47 @@ pub(crate) struct Prune {
     /// Only tasks of this namespace
     #[arg(long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Run {
+    /// A template file, or `name`, `namespace.name`, `namespace.name@version`
+    pub(crate) handler: String,
+    /// The input, as JSON: inline, `@FILE`, or `-` for standard input
+    #[arg(long, short, value_name = "JSON")]
+    pub(crate) context: Option<String>,
+    /// Bypass a step; may be given several times
+    #[arg(long, value_name = "STEP")]
+    pub(crate) bypass: Vec<String>,
+    /// The same key gives the same task, however often it is asked for
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    /// Who asks for it, for the record
+    #[arg(
+        long,
+        env = "USER",
+        default_value = "unknown",
+        value_name = "NAME",
+        hide_env = true
+    )]
+    pub(crate) by: String,
+    #[command(flatten)]
+    pub(crate) templates: Templates,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Worker {
+    /// Start anew when a template file changes
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Only steps of this queue; may be given several times
+    #[arg(long = "queue", value_name = "QUEUE")]
+    pub(crate) queues: Vec<String>,
+    /// Attempts at the same time
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<usize>,
+    #[command(flatten)]
+    pub(crate) templates: Templates,
 }
 
 #[derive(clap::Args)]

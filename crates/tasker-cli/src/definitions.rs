@@ -7,6 +7,7 @@ use tasker::model::name::Version;
 use tasker::model::template::TaskTemplate;
 use tasker::yaml::problem::{InvalidFile, InvalidFiles};
 use tasker::yaml::{self, TemplateFile};
+use tasker::{StepHandlers, TaskHandler};
 
 use crate::args::Templates;
 use crate::output::Failure;
@@ -75,6 +76,43 @@ impl Templates {
             }
         }
         Ok(sources)
+    }
+
+    /// Every file of the folder, with the code of its steps.
+    pub(crate) fn handlers(&self) -> Result<Vec<TaskHandler>, Failure> {
+        let code = StepHandlers::new();
+        let (mut handlers, mut wrong) = (Vec::new(), Vec::new());
+        for file in self.files()? {
+            match code.bind(&file) {
+                Ok(handler) => handlers.push(handler),
+                Err(invalid) => wrong.push(invalid),
+            }
+        }
+        if wrong.is_empty() {
+            Ok(handlers)
+        } else {
+            Err(InvalidFiles(wrong).into())
+        }
+    }
+
+    /// The task handler that is meant, with its code: of a file, or of this program.
+    pub(crate) async fn handler(
+        &self,
+        named: &str,
+        store: Option<String>,
+    ) -> Result<TaskHandler, Failure> {
+        let own = flight_delays::workflow::task_handler()?;
+        if !is_file(named) && Wanted::parse(named)?.is(own.template()) {
+            return Ok(own);
+        }
+        match self.find(named, store).await? {
+            Source::File(file) => Ok(StepHandlers::new().bind(&file)?),
+            Source::Store(template) => {
+                let name = template.full_name();
+                let text = format!("{name} is known to the store, but its code is not here");
+                Err(Failure::usage(text).hint("run it from its template file"))
+            }
+        }
     }
 
     /// The one definition that is meant. Of several versions, and of several contents of one

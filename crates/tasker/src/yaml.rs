@@ -21,7 +21,7 @@ use tasker_model::template::TaskTemplate;
 
 pub use canonical::to_yaml;
 pub use difference::{Difference, differences};
-pub use directory::{DIRECTORY, check_directory, load_directory};
+pub use directory::{DIRECTORY, check_directory, files, load_directory};
 use problem::{InvalidFile, Place, Problem};
 use tree::Node;
 

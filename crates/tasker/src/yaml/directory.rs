@@ -64,6 +64,14 @@ pub fn check_directory(
     checked
 }
 
+/// The template files below a directory, as far as it can be read, in the order of their paths.
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    find(directory, &mut paths, &mut Vec::new());
+    paths.sort();
+    paths
+}
+
 /// Symbolic links are followed to files, and not to directories: those could lead in a circle.
 fn find(directory: &Path, paths: &mut Vec<PathBuf>, wrong: &mut Vec<InvalidFile>) {
     let mut note = |path: &Path, error: &std::io::Error| {
