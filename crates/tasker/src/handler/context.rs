@@ -143,6 +143,17 @@ impl StepContext {
         results.map(read).collect()
     }
 
+    /// The task's input as it is stored.
+    pub(crate) fn context_json(&self) -> &Json {
+        &self.context
+    }
+
+    /// The steps that this one depends on, in the order in which it names them.
+    pub(crate) fn parent_names(&self) -> impl Iterator<Item = &str> {
+        let names = self.parents.iter();
+        names.map(|(parent, _)| self.template.step(*parent).name.as_str())
+    }
+
     /// What the definition tells this step's code, as a type.
     ///
     /// The error is permanent. A step without a configuration reads as `null`.
@@ -193,5 +204,62 @@ impl StepContext {
     /// Whether this attempt is of no use any more; for handlers that work without awaiting.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.is_cancelled()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use tasker_model::id::StepKey;
+    use tasker_model::name::{Namespace, StepName, TaskName, Version};
+    use tasker_model::template::TemplateSource;
+
+    use super::*;
+
+    impl StepContext {
+        /// The second of three attempts of the step `here`.
+        pub(crate) fn example(context: &Value, parents: &[(&str, Option<Value>)]) -> StepContext {
+            let mut steps = Vec::new();
+            let mut here = StepTemplate::named(StepName::new("here").unwrap());
+            for (name, _) in parents {
+                steps.push(StepTemplate::named(StepName::new(*name).unwrap()));
+                here.depends_on_steps.push((*name).to_owned());
+            }
+            steps.push(here);
+            let source = TemplateSource {
+                namespace: Namespace::new("tests").unwrap(),
+                name: TaskName::new("example").unwrap(),
+                version: "1.0.0".parse::<Version>().unwrap(),
+                description: String::new(),
+                schema: None,
+                deadline_ms: None,
+                queue: None,
+                steps,
+            };
+            let template = TaskTemplate::new(source).unwrap();
+            let position = |name: &str| template.position(name).unwrap();
+            let parents = parents
+                .iter()
+                .map(|(name, result)| {
+                    (
+                        position(name),
+                        result.as_ref().map(|r| Json::of(r).unwrap()),
+                    )
+                })
+                .collect();
+            StepContext {
+                key: StepKey {
+                    task_id: "0190b6a0-0000-7000-8000-000000000001".parse().unwrap(),
+                    position: position("here"),
+                },
+                attempt: 2,
+                attempt_limit: 3,
+                context: Json::of(context).unwrap(),
+                parents,
+                cancelled: CancellationToken::new(),
+                log: AttemptLog::default(),
+                template,
+            }
+        }
     }
 }

@@ -1,0 +1,66 @@
+//! Steps that need no code: what they do is written in the definition.
+//!
+//! [`command`] runs a program, [`http`] sends a request. Both are made from the `handler_config` of
+//! a step, checked as a whole when the definition is read.
+
+mod config;
+mod redact;
+pub(crate) mod command;
+
+use serde_json::Value;
+use tasker_model::outcome::{Failure, FailureKind};
+
+use crate::expression::ExpressionError;
+use crate::handler::PermanentError;
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConfigProblem {
+    /// A JSON pointer within the configuration.
+    pub(crate) path: String,
+    /// For people, in one line.
+    pub(crate) problem: String,
+}
+
+/// A failure that further attempts cannot mend.
+fn permanent(code: &str, message: impl Into<String>) -> Box<Failure> {
+    Box::new(Failure {
+        error_code: Some(code.to_owned()),
+        ..Failure::new(FailureKind::Permanent, message)
+    })
+}
+
+/// A failure that may go away.
+fn retryable(code: &str, message: impl Into<String>) -> Box<Failure> {
+    Box::new(Failure {
+        error_code: Some(code.to_owned()),
+        ..Failure::new(FailureKind::Retryable, message)
+    })
+}
+
+/// An expression of a key has no value.
+fn valueless(key: &str, error: &ExpressionError) -> Box<Failure> {
+    let message = format!("`{key}`: {error}");
+    // A worker with another environment may well do it.
+    if error.elsewhere {
+        return retryable("ENVIRONMENT", message);
+    }
+    permanent("EXPRESSION", message)
+}
+
+fn unreadable(error: PermanentError) -> Box<Failure> {
+    Box::new(Failure {
+        error_code: error.error_code,
+        context: error.context,
+        ..Failure::new(FailureKind::Permanent, error.message)
+    })
+}
+
+/// A value that belongs to a failure, beside the others.
+fn with_context(mut failure: Box<Failure>, key: &str, value: impl Into<Value>) -> Box<Failure> {
+    if !failure.context.is_object() {
+        failure.context = Value::Object(serde_json::Map::new());
+    }
+    failure.context[key] = value.into();
+    failure
+}
