@@ -8,13 +8,6 @@
 pub mod error;
 pub mod options;
 pub mod handler;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "what reads definitions does not make these steps yet"
-    )
-)]
 mod expression;
 #[cfg_attr(
     not(test),

@@ -6,6 +6,7 @@
 mod config;
 mod redact;
 pub(crate) mod command;
+pub(crate) mod http;
 
 use serde_json::Value;
 use tasker_model::outcome::{Failure, FailureKind};

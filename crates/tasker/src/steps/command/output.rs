@@ -1,7 +1,7 @@
 //! Reads what a program writes, as much of it as was agreed on.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
@@ -21,12 +21,12 @@ const LINE_READ_MAX: usize = 8 * 1024;
 pub(super) struct TooMuch;
 
 /// What has been read, also when the reading is given up.
-pub(super) type Bytes = Arc<Mutex<Vec<u8>>>;
+pub(super) type Bytes = Mutex<Vec<u8>>;
 
 /// Reads to the end, into memory.
 pub(super) async fn collect(
     mut from: impl AsyncRead + Unpin,
-    into: Bytes,
+    into: &Bytes,
     max: usize,
 ) -> Result<(), TooMuch> {
     let mut chunk = vec![0; CHUNK];

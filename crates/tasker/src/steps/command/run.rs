@@ -118,7 +118,7 @@ impl Prepared {
         let (bytes, lines) = (Bytes::default(), Lines::new(command.stderr_lines_max));
         let mut feed = pin!(feed(stdin, self.stdin));
         let mut read = pin!(async {
-            let stdout = read_stdout(stdout, bytes.clone(), command);
+            let stdout = read_stdout(stdout, &bytes, command);
             let stderr = async {
                 let Some(stderr) = stderr else { return Ok(()) };
                 let max = command.stderr_bytes_max;
@@ -257,7 +257,7 @@ async fn feed(stdin: Option<ChildStdin>, bytes: Vec<u8>) {
 
 async fn read_stdout(
     stdout: Option<impl AsyncRead + Unpin>,
-    bytes: Bytes,
+    bytes: &Bytes,
     command: &Command,
 ) -> Result<(), TooLong> {
     let Some(stdout) = stdout else { return Ok(()) };
