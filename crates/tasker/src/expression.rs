@@ -20,7 +20,7 @@ use serde_json::Value;
 use tasker_model::dag::nearest;
 
 pub(crate) use scope::{Scope, kind};
-pub(crate) use template::ValueTemplate;
+pub(crate) use template::{ValueTemplate, results_named};
 
 use syntax::Segment;
 
@@ -59,6 +59,19 @@ pub(crate) const TASK_AND_RESPONSE: &[&str] = &[
     "attempt",
     "attempt_limit",
     "idempotency_key",
+    "response",
+];
+
+/// All of them.
+const EVERY_VARIABLE: &[&str] = &[
+    "context",
+    "results",
+    "step",
+    "task_id",
+    "attempt",
+    "attempt_limit",
+    "idempotency_key",
+    "env",
     "response",
 ];
 

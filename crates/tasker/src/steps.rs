@@ -5,14 +5,20 @@
 
 mod config;
 mod redact;
+#[cfg(test)]
+mod server;
 pub(crate) mod command;
 pub(crate) mod http;
+
+use std::time::Duration;
 
 use serde_json::Value;
 use tasker_model::outcome::{Failure, FailureKind};
 
-use crate::expression::ExpressionError;
+use crate::expression::{ExpressionError, results_named};
 use crate::handler::PermanentError;
+
+use command::all_ended;
 
 /// What is wrong with a configuration, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +27,18 @@ pub(crate) struct ConfigProblem {
     pub(crate) path: String,
     /// For people, in one line.
     pub(crate) problem: String,
+}
+
+/// The steps whose results a configuration names, as far as its expressions show it, and where: a
+/// JSON pointer. A step that does not depend on them has no such results.
+pub(crate) fn parents_named(config: &Value) -> Vec<(String, String)> {
+    results_named(config)
+}
+
+/// Waits until nothing is left of all programs that were asked to end, and gives whether that is so
+/// in time. For the end of a process: a program that ignores SIGTERM outlives it otherwise.
+pub(crate) fn programs_ended(within: Duration) -> bool {
+    all_ended(within)
 }
 
 /// A failure that further attempts cannot mend.
@@ -65,3 +83,6 @@ fn with_context(mut failure: Box<Failure>, key: &str, value: impl Into<Value>) -
     failure.context[key] = value.into();
     failure
 }
+
+#[cfg(test)]
+mod tests;

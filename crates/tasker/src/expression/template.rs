@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::scope::Scope;
 use super::syntax::Scan;
-use super::{Expression, ExpressionError, InvalidExpression, Uses};
+use super::{EVERY_VARIABLE, Expression, ExpressionError, InvalidExpression, Uses};
 
 /// A value that is known but for its expressions.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ impl ValueTemplate {
         let mut compiling = Compiling {
             variables,
             uses: Uses::default(),
+            named: Vec::new(),
             path: String::new(),
             problems: Vec::new(),
         };
@@ -74,6 +75,22 @@ impl ValueTemplate {
     pub(crate) fn evaluate_text(&self, scope: &Scope) -> Result<String, ExpressionError> {
         self.evaluate(scope).map(into_text)
     }
+}
+
+/// The steps whose results the expressions of a configuration name, and where: a JSON pointer.
+///
+/// Expressions that are not in order are left out: whoever makes a step of the configuration
+/// complains of them.
+pub(crate) fn results_named(config: &Value) -> Vec<(String, String)> {
+    let mut compiling = Compiling {
+        variables: EVERY_VARIABLE,
+        uses: Uses::default(),
+        named: Vec::new(),
+        path: String::new(),
+        problems: Vec::new(),
+    };
+    compiling.node(config);
+    compiling.named
 }
 
 /// A text as it is, anything else as JSON.
@@ -117,6 +134,8 @@ impl Node {
 struct Compiling {
     variables: &'static [&'static str],
     uses: Uses,
+    /// Where the result of which step is named.
+    named: Vec<(String, String)>,
     path: String,
     problems: Vec<InvalidTemplate>,
 }
@@ -189,6 +208,9 @@ impl Compiling {
             match Expression::compile(&body[..end], self.variables) {
                 Ok(expression) => {
                     self.uses.add(expression.uses());
+                    let named = expression.uses().results.iter();
+                    self.named
+                        .extend(named.map(|step| (self.path.clone(), step.clone())));
                     parts.push(Part::Value(Box::new(expression)));
                 }
                 Err(problem) => self.refuse(problem),

@@ -272,6 +272,22 @@ fn the_parents_that_are_named_can_be_listed() {
     let named: Vec<&str> = template.uses().results.iter().map(String::as_str).collect();
     assert_eq!(named, ["fetch", "skipped", "step with space"]);
     assert!(!template.uses().any_result);
+    let config = json!({
+        "url": "http://${{ env.HOST }}/${{ results.fetch.id }}",
+        "body": [1, {"b/c": "${{ results.missing }}", "wrong": "${{ results. }}"}],
+        "result": "${{ response.body + results.fetch.id }}",
+    });
+    let named = results_named(&config);
+    let named: Vec<(&str, &str)> = named
+        .iter()
+        .map(|(p, s)| (p.as_str(), s.as_str()))
+        .collect();
+    let expected = [
+        ("/url", "fetch"),
+        ("/body/1/b~1c", "missing"),
+        ("/result", "fetch"),
+    ];
+    assert_eq!(named, expected);
     let whole = Expression::compile("results[context.from]", TASK).unwrap();
     assert!(whole.uses().any_result);
 }

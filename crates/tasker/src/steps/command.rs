@@ -26,6 +26,8 @@ use super::{ConfigProblem, unreadable};
 use exit::ExitCodes;
 use run::Prepared;
 
+pub(super) use ending::all_ended;
+
 const KEYS: &[&str] = &[
     "program",
     "args",
@@ -122,7 +124,7 @@ impl Command {
             output: config.word("output", &words, Output::Json),
             output_bytes_max: config.count("output_bytes_max", 1 << 20, 1 << 30),
             stderr_bytes_max: config.count("stderr_bytes_max", 16 << 20, 1 << 40),
-            stderr_lines_max: config.count("stderr_lines_max", 10, 200),
+            stderr_lines_max: config.count("stderr_lines_max", 10, 50),
             grace: config.seconds("grace", Duration::from_secs(2), Duration::from_mins(10)),
             uses: config.uses.clone(),
         };

@@ -28,9 +28,9 @@ impl Secrets {
         }
     }
 
-    /// The text without them.
+    /// The text without them, and without the character zero, which PostgreSQL cannot store.
     pub(super) fn redacted(&self, text: &str) -> String {
-        let mut text = text.to_owned();
+        let mut text = text.replace('\0', "\u{fffd}");
         for secret in &self.0 {
             if text.contains(secret.as_str()) {
                 text = text.replace(secret.as_str(), "[redacted]");
@@ -66,8 +66,8 @@ mod tests {
         secrets.add("token");
         secrets.add("Bearer token-1");
         secrets.add("abc");
-        let text = "sent Bearer token-1, got token-1 and token; abc";
-        let expected = "sent [redacted], got [redacted] and [redacted]; abc";
+        let text = "sent Bearer token-1, got token-1 and token; abc\0";
+        let expected = "sent [redacted], got [redacted] and [redacted]; abc\u{fffd}";
         assert_eq!(secrets.redacted(text), expected);
     }
 }

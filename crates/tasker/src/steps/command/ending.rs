@@ -5,7 +5,7 @@
 //! gone by then, and so may its runtime: a thread of its own sees to it.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
@@ -55,6 +55,7 @@ impl Group {
                 leader,
                 id,
                 kill_at: Instant::now() + self.grace,
+                _counted: Counted::one(),
             });
         }
         left
@@ -73,6 +74,7 @@ struct Ending {
     leader: Option<Child>,
     id: Pid,
     kill_at: Instant,
+    _counted: Counted,
 }
 
 impl Ending {
@@ -92,6 +94,35 @@ impl Ending {
             let _ = kill_process_group(self.id, Signal::KILL);
         }
         false
+    }
+}
+
+/// How many groups were asked to end and have not yet.
+static LEFT: Mutex<usize> = Mutex::new(0);
+static ONE_LESS: Condvar = Condvar::new();
+
+/// Waits until nothing is left of all programs that were asked to end, and gives whether that is so
+/// in time. For the end of a process: a program that ignores SIGTERM outlives it otherwise.
+pub(crate) fn all_ended(within: Duration) -> bool {
+    let left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    let waited = ONE_LESS.wait_timeout_while(left, within, |left| *left > 0);
+    *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
+}
+
+/// Counts a group until it is dropped.
+struct Counted;
+
+impl Counted {
+    fn one() -> Counted {
+        *LEFT.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Counted
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *LEFT.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        ONE_LESS.notify_all();
     }
 }
 

@@ -294,3 +294,25 @@ fn not_started(program: &str, error: &std::io::Error) -> Box<Failure> {
         _ => permanent("PROGRAM_NOT_STARTED", text),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tasker_model::outcome::FailureKind;
+
+    #[test]
+    fn want_of_resources_may_go_away() {
+        for (error, kind) in [
+            (Errno::AGAIN, FailureKind::Retryable),
+            (Errno::NOMEM, FailureKind::Retryable),
+            (Errno::MFILE, FailureKind::Retryable),
+            (Errno::TXTBSY, FailureKind::Retryable),
+            (Errno::TOOBIG, FailureKind::Permanent),
+            (Errno::NOENT, FailureKind::Permanent),
+            (Errno::ACCESS, FailureKind::Permanent),
+            (Errno::LOOP, FailureKind::Permanent),
+        ] {
+            assert_eq!(not_started("x", &error.into()).kind, kind, "{error}");
+        }
+    }
+}

@@ -1,7 +1,6 @@
 //! Tests of steps that run programs: with real ones, as badly behaved as they come.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -71,10 +70,14 @@ async fn gone(pid: Pid) {
     panic!("process {pid:?} still runs");
 }
 
-fn script(folder: &TempDir, name: &str, mode: u32, text: &str) -> PathBuf {
+/// Written by another process: a file that this one has open for writing, or that a program which
+/// is just being started has inherited so, cannot be run.
+fn script(folder: &TempDir, name: &str, mode: &str, text: &str) -> PathBuf {
     let path = folder.path().join(name);
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    let write = "printf '%s' \"$1\" > \"$2\" && chmod \"$3\" \"$2\"";
+    let mut writer = std::process::Command::new("sh");
+    writer.args(["-c", write, "sh", text]).arg(&path).arg(mode);
+    assert!(writer.status().unwrap().success());
     path
 }
 
@@ -241,6 +244,7 @@ fn a_program_is_ended_with_the_runtime() {
     let pid = runtime.block_on(pid_in(&file));
     runtime.shutdown_background();
     tokio::runtime::Runtime::new().unwrap().block_on(gone(pid));
+    assert!(crate::steps::programs_ended(Duration::from_secs(20)));
 }
 
 #[tokio::test]
@@ -272,6 +276,7 @@ async fn a_gigabyte_is_cut_and_the_program_ended() {
         cut.message
     );
     assert!(cut.context.to_string().len() < 10_000);
+    assert!(!format!("{cut:?}").contains("\\0"));
     gone(pid_in(&file).await).await;
     let mut config = shell(&text("| head -c 30000000"));
     config["output"] = json!("none");
@@ -311,9 +316,9 @@ async fn a_result_that_is_no_json_is_shown_with_its_place() {
 #[tokio::test]
 async fn a_program_that_cannot_be_started_is_named() {
     let folder = TempDir::new().unwrap();
-    let plain = script(&folder, "plain", 0o644, "#!/bin/sh\n");
-    let orphan = script(&folder, "orphan", 0o755, "#!/no/such/interpreter\n");
-    let binary = script(&folder, "binary", 0o755, "\u{1}\u{2}");
+    let plain = script(&folder, "plain", "644", "#!/bin/sh\n");
+    let orphan = script(&folder, "orphan", "755", "#!/no/such/interpreter\n");
+    let binary = script(&folder, "binary", "755", "\u{1}\u{2}");
     for (program, code) in [
         ("/no/such/program", "PROGRAM_NOT_FOUND"),
         ("no-such-program-at-all", "PROGRAM_NOT_FOUND"),

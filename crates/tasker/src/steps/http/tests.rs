@@ -1,13 +1,10 @@
 //! Tests of steps that send requests, to a server of this process.
 
-mod server;
-
 use serde_json::json;
 use tasker_model::outcome::FailureKind;
 
-use server::{Reply, Request, Server};
-
 use super::*;
+use crate::steps::server::{Reply, Request, Server};
 
 const KEY: &str = "0190b6a0-0000-7000-8000-000000000001-1";
 

@@ -1,4 +1,4 @@
-//! A server that answers as badly as a test wants.
+//! A server for tests that answers as badly as a test wants.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
