@@ -167,3 +167,51 @@ async fn a_cancelled_task_ends_its_program() {
     tasker.cancel_task(task.id(), "test").await.unwrap();
     gone(&file).await;
 }
+
+/// Every configuration in the documentation is one.
+#[test]
+fn the_examples_of_the_documentation_are_in_order() {
+    let page = include_str!("../../../../docs/STEPS.md");
+    let mut checked = 0;
+    for block in page.split("```yaml\n").skip(1) {
+        let text = block.split("```").next().unwrap();
+        let config: Value = serde_saphyr::from_str(text).unwrap();
+        let problems = match text.lines().next().unwrap() {
+            "# command" => command(&config).err(),
+            "# http" => http(&config).err(),
+            other => panic!("of which step is {other}?"),
+        };
+        assert_eq!(problems, None, "{text}");
+        checked += 1;
+    }
+    assert_eq!(checked, 3);
+}
+
+/// Every key and every code is documented.
+#[test]
+fn the_documentation_is_complete() {
+    let page = include_str!("../../../../docs/STEPS.md");
+    let sources = [
+        include_str!("../steps.rs"),
+        include_str!("command.rs"),
+        include_str!("command/exit.rs"),
+        include_str!("command/run.rs"),
+        include_str!("http.rs"),
+        include_str!("http/answer.rs"),
+        include_str!("http/send.rs"),
+        include_str!("http/request.rs"),
+    ];
+    let of_failures = sources.iter().flat_map(|source| {
+        let calls = source.split("permanent(\"").skip(1);
+        calls.chain(source.split("retryable(\"").skip(1))
+    });
+    let keys = sources.iter().flat_map(|source| {
+        let list = source.split("const KEYS: &[&str] = &[").nth(1);
+        let list = list.and_then(|list| list.split("];").next());
+        list.unwrap_or_default().split('"').skip(1).step_by(2)
+    });
+    let names = of_failures.map(|call| call.split('"').next().unwrap_or_default());
+    for name in names.chain(keys) {
+        assert!(page.contains(&format!("`{name}`")), "{name}");
+    }
+}

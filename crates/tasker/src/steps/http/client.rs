@@ -3,7 +3,6 @@
 //! One client serves all steps, so that they share connections. Its connections are tasks of the
 //! runtime that opened them; so there is one for each runtime, which is one in nearly every process.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,24 +15,24 @@ use tokio::runtime::{Handle, Id};
 /// A server that cannot be reached shall not take the whole time of an attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// More runtimes than this are forgotten, with their connections.
-const CLIENTS_MAX: usize = 8;
+/// More runtimes than this are not remembered.
+const CLIENTS_MAX: usize = 16;
 
-static CLIENTS: Mutex<Option<HashMap<Id, Client>>> = Mutex::new(None);
+/// By runtime, the one that was used last at the end.
+static CLIENTS: Mutex<Vec<(Id, Client)>> = Mutex::new(Vec::new());
 
 /// The client of the current runtime.
 pub(super) fn client() -> Result<Client, String> {
     let runtime = Handle::current().id();
     let mut clients = CLIENTS.lock().unwrap_or_else(PoisonError::into_inner);
-    let clients = clients.get_or_insert_default();
-    if let Some(client) = clients.get(&runtime) {
-        return Ok(client.clone());
+    let client = match clients.iter().position(|(known, _)| *known == runtime) {
+        Some(at) => clients.remove(at).1,
+        None => build()?,
+    };
+    clients.push((runtime, client.clone()));
+    if clients.len() > CLIENTS_MAX {
+        clients.remove(0);
     }
-    if clients.len() >= CLIENTS_MAX {
-        clients.clear();
-    }
-    let client = build()?;
-    clients.insert(runtime, client.clone());
     Ok(client)
 }
 
