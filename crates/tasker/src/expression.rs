@@ -27,43 +27,9 @@ use syntax::Segment;
 /// A longer expression is refused, in bytes.
 const EXPRESSION_BYTES_MAX: usize = 4 * 1024;
 
-/// What every expression may name.
-pub(crate) const TASK: &[&str] = &[
-    "context",
-    "results",
-    "step",
-    "task_id",
-    "attempt",
-    "attempt_limit",
-    "idempotency_key",
-];
-
-/// The same and the worker's environment, for what must not be written into files.
-pub(crate) const TASK_AND_ENV: &[&str] = &[
-    "context",
-    "results",
-    "step",
-    "task_id",
-    "attempt",
-    "attempt_limit",
-    "idempotency_key",
-    "env",
-];
-
-/// The same as [`TASK`] and the answer to a request.
-pub(crate) const TASK_AND_RESPONSE: &[&str] = &[
-    "context",
-    "results",
-    "step",
-    "task_id",
-    "attempt",
-    "attempt_limit",
-    "idempotency_key",
-    "response",
-];
-
-/// All of them.
+/// All variables; those that only some expressions may name stand at the ends.
 const EVERY_VARIABLE: &[&str] = &[
+    "response",
     "context",
     "results",
     "step",
@@ -71,9 +37,19 @@ const EVERY_VARIABLE: &[&str] = &[
     "attempt",
     "attempt_limit",
     "idempotency_key",
+    "signal",
     "env",
-    "response",
 ];
+
+/// What every expression may name, and the worker's environment, for what must not be written into
+/// files.
+pub(crate) const TASK_AND_ENV: &[&str] = EVERY_VARIABLE.split_at(1).1;
+
+/// What every expression may name, and the answer to a request.
+pub(crate) const TASK_AND_RESPONSE: &[&str] = EVERY_VARIABLE.split_at(EVERY_VARIABLE.len() - 1).0;
+
+/// What every expression may name.
+pub(crate) const TASK: &[&str] = TASK_AND_RESPONSE.split_at(1).1;
 
 /// The language with its extensions. Without time: what a step does shall follow from its input.
 static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| {

@@ -41,6 +41,8 @@ impl Scope {
                 "attempt" => attempt.attempt().into(),
                 "attempt_limit" => attempt.attempt_limit().into(),
                 "idempotency_key" => attempt.idempotency_key().into(),
+                "signal" if attempt.signal_json().is_some() => attempt.signal()?,
+                "signal" => Value::Null,
                 "env" => environment(uses),
                 // Is set later.
                 _ => continue,

@@ -57,6 +57,7 @@ fn values_keep_their_types() {
         ("results.skipped == null", json!(true)),
         ("results[context.from].id", json!(7)),
         (r#"{"y": 1, "x": [true]}"#, json!({"x": [true], "y": 1})),
+        ("signal == null", json!(true)),
         ("step", json!("here")),
         ("[attempt, attempt_limit]", json!([2, 3])),
         ("task_id", json!("0190b6a0-0000-7000-8000-000000000001")),

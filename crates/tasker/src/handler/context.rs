@@ -256,6 +256,7 @@ mod tests {
                 attempt_limit: 3,
                 context: Json::of(context).unwrap(),
                 parents,
+                signal: None,
                 cancelled: CancellationToken::new(),
                 log: AttemptLog::default(),
                 template,

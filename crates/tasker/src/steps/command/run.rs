@@ -50,6 +50,8 @@ struct Input<'a> {
     idempotency_key: String,
     context: &'a Json,
     results: BTreeMap<&'a str, Option<&'a Json>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<&'a Json>,
 }
 
 /// Which output was too long.
@@ -216,6 +218,7 @@ impl Stdin {
                     idempotency_key: attempt.idempotency_key(),
                     context: attempt.context_json(),
                     results,
+                    signal: attempt.signal_json(),
                 };
                 serde_json::to_vec(&input).map_err(|error| {
                     permanent(
