@@ -21,8 +21,12 @@ use crate::options::Options;
 use crate::registry::Registry;
 use crate::retention::Sweeper;
 use crate::signal;
+use crate::steps::programs_ended;
 use crate::task::step_position;
 use crate::worker::{Message, Parts, Thread, Worker, random_worker_id};
+
+/// How long an engine that stops waits for programs that were killed.
+const PROGRAMS_END_WITHIN: Duration = Duration::from_secs(10);
 
 /// How the engine of a process is put together.
 pub struct Builder {
@@ -355,8 +359,15 @@ impl Tasker {
         let _ = self.engine.send(Message::Stop(self.grace));
         // Dropped with the loop: an error means just that it has ended.
         drop(self.end.await);
-        self.thread
-            .map_or(Ok(()), JoinHandle::join)
-            .map_err(|_| Error::Stopped)
+        let Some(thread) = self.thread else {
+            return Ok(());
+        };
+        let joined = thread.join().map_err(|_| Error::Stopped);
+        // A program that ignores its end outlives the process otherwise.
+        let ended = tokio::task::spawn_blocking(|| programs_ended(PROGRAMS_END_WITHIN)).await;
+        if !ended.unwrap_or(false) {
+            tracing::warn!("programs of steps did not end in time");
+        }
+        joined
     }
 }

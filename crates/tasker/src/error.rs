@@ -106,6 +106,16 @@ pub enum HandlerProblem {
     /// The version is none.
     #[error(transparent)]
     Version(#[from] InvalidVersion),
+    /// A step cannot be performed as it is written.
+    #[error("step `{step}`, {at}: {problem}")]
+    Code {
+        /// The step.
+        step: String,
+        /// The key, and where in its value.
+        at: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The steps or the schema do not hold together.
     #[error("{}", .0.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Template(InvalidTemplate),

@@ -19,7 +19,8 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::gate;
+use crate::code::Code;
+use crate::gate::Asked;
 use crate::handler::log::AttemptLog;
 use crate::handler::{StepContext, StepHandler};
 
@@ -76,7 +77,7 @@ impl Attempts {
     pub(crate) fn start(
         &mut self,
         mut claimed: ClaimedStep,
-        handler: StepHandler,
+        code: Code,
         until: Timestamp,
         tell: impl FnOnce(Ended) + Send + 'static,
     ) -> bool {
@@ -86,14 +87,9 @@ impl Attempts {
         replaced.iter().for_each(Attempt::stop);
         let replaced = replaced.is_some();
         let cancel = CancellationToken::new();
-        let known = match fit_context(&mut claimed) {
-            Ok(()) => gate::outcome_without_handler(&mut claimed),
-            Err(problem) => Some(Outcome::Failed(Failure::new(
-                FailureKind::Permanent,
-                problem,
-            ))),
-        };
-        let context = StepContext::new(&claimed, cancel.clone());
+        let fits = fit_context(&mut claimed);
+        let asked = Asked::of(&claimed);
+        let mut context = StepContext::new(&claimed, cancel.clone());
         let (limit, log) = (self.result_bytes_max, context.attempt_log());
         let mut report = Report {
             step,
@@ -101,8 +97,15 @@ impl Attempts {
             tell: Some(tell),
         };
         let task = self.runtime.spawn(async move {
+            let known = match fits {
+                Ok(()) => code.gate.outcome_without_handler(&asked, &mut context),
+                Err(problem) => Some(Outcome::Failed(Failure::new(
+                    FailureKind::Permanent,
+                    problem,
+                ))),
+            };
             let outcome = match known {
-                None => perform(handler, context, limit).await,
+                None => perform(code.handler, context, limit).await,
                 Some(outcome) => outcome,
             };
             report.send(outcome);

@@ -30,8 +30,12 @@ pub type StepResult<T> = Result<T, StepError>;
 /// A step handler behind one type: from the context of an attempt to its outcome.
 pub(crate) type StepHandler = Arc<dyn Fn(StepContext) -> BoxFuture<'static, Outcome> + Send + Sync>;
 
+/// The handler of steps that send a request.
+pub(crate) const HTTP: &str = "tasker.http";
+/// The handler of steps that run a program.
+pub(crate) const COMMAND: &str = "tasker.command";
 /// The handler of steps that only wait: it completes with what came with the signal, if any.
-pub(crate) const PASS: &str = "pass";
+pub(crate) const PASS: &str = "tasker.pass";
 
 /// The code of [`PASS`].
 pub(crate) fn pass() -> StepHandler {
@@ -48,8 +52,8 @@ pub struct Step {
     handler: StepHandler,
     configure: StepTemplate,
     signal: Option<Awaited>,
-    /// Whether it needs no code.
-    passes: bool,
+    /// The handler of a step that needs no code.
+    built_in: Option<&'static str>,
 }
 
 /// The signal that a step waits for, before its name is checked.
@@ -78,21 +82,43 @@ impl Step {
             handler,
             configure: StepTemplate::named(placeholder),
             signal: None,
-            passes: false,
+            built_in: None,
         }
     }
 
     /// A step that needs no code, because it only waits: for a time, a signal, or its parents. Its
     /// result is what came with the signal, if any.
     pub fn pass(name: impl Into<String>) -> Step {
-        let placeholder = StepName::new(PASS).expect("invariant: a valid name");
+        Step::built_in(name, PASS, None)
+    }
+
+    fn built_in(name: impl Into<String>, handler: &'static str, config: Option<Value>) -> Step {
+        let step = Step::new(name, |_| async { Ok(()) });
         Step {
-            name: name.into(),
-            handler: pass(),
-            configure: StepTemplate::named(placeholder),
-            signal: None,
-            passes: true,
+            configure: StepTemplate {
+                handler_config: config,
+                ..step.configure
+            },
+            built_in: Some(handler),
+            ..step
         }
+    }
+
+    /// A step that sends a request; see the page about steps without code for what it can be told.
+    pub fn http(name: impl Into<String>, config: Value) -> Step {
+        Step::built_in(name, HTTP, Some(config))
+    }
+
+    /// A step that runs a program; see the page about steps without code for what it can be told.
+    pub fn command(name: impl Into<String>, config: Value) -> Step {
+        Step::built_in(name, COMMAND, Some(config))
+    }
+
+    /// What the code is told beside the task's context and the parents' results:
+    /// [`StepContext::config`].
+    pub fn config(mut self, config: Value) -> Step {
+        self.configure.handler_config = Some(config);
+        self
     }
 
     /// Its code alone.
@@ -126,6 +152,12 @@ impl Step {
         self
     }
 
+    /// A condition in CEL over `context` and `results`; if it is false, the step is skipped.
+    pub fn when(mut self, condition: impl Into<String>) -> Step {
+        self.configure.when = Some(condition.into());
+        self
+    }
+
     /// Starts so long after its parents have ended. Waiting holds no slot, and survives everything.
     pub fn delay(mut self, delay: Duration) -> Step {
         let delay_ms = milliseconds(delay);
@@ -133,7 +165,7 @@ impl Step {
         self
     }
 
-    /// Does not start before a time, in RFC 3339.
+    /// Does not start before a time, in RFC 3339, or an expression in CEL that gives it.
     pub fn until(mut self, time: impl Into<String>) -> Step {
         self.configure.wait = Some(WaitFor::Until { time: time.into() });
         self
@@ -367,12 +399,10 @@ impl Definition {
                 Some(signal) => signal.check(&mut problems),
             };
             if let Some(name) = keep(StepName::new(&step.name), &mut problems) {
-                let handler = if step.passes {
-                    PASS.to_owned()
-                } else {
-                    step.name
-                };
-                handlers.push((handler.clone(), step.handler));
+                let handler = step.built_in.map_or(step.name, str::to_owned);
+                if step.built_in.is_none() {
+                    handlers.push((handler.clone(), step.handler));
+                }
                 steps.push(StepTemplate {
                     handler,
                     name,

@@ -9,19 +9,13 @@ pub mod error;
 pub mod options;
 pub mod handler;
 mod expression;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "what reads definitions does not make these steps yet"
-    )
-)]
 mod steps;
+mod gate;
+mod code;
 pub mod yaml;
 mod step_handlers;
 mod registry;
 mod events;
-mod gate;
 mod execute;
 
 mod worker;

@@ -7,8 +7,9 @@ use tasker_model::name::{Namespace, Version};
 use tasker_model::request::TaskRequest;
 use tasker_model::template::{ContentHash, TaskTemplate};
 
-use crate::error::Error;
-use crate::handler::{StepHandler, TaskHandler};
+use crate::code::{Code, code};
+use crate::error::{Error, HandlerProblem, InvalidHandler};
+use crate::handler::TaskHandler;
 
 /// Task handlers by namespace, name and version.
 #[derive(Default)]
@@ -16,7 +17,7 @@ pub(crate) struct Registry {
     handlers: Vec<TaskHandler>,
     /// The code for each step of a definition, by position; also of definitions that older
     /// programs registered, where this program has code for all their steps.
-    runnable: HashMap<ContentHash, Vec<StepHandler>>,
+    runnable: HashMap<ContentHash, Vec<Code>>,
 }
 
 impl Registry {
@@ -28,7 +29,8 @@ impl Registry {
         {
             return Err(Error::DuplicateHandler(handler.template.full_name()));
         }
-        self.adopt(&handler.template, &handler);
+        let code = code_of(&handler.template, &handler)?;
+        self.runnable.insert(handler.template.hash(), code);
         self.handlers.push(handler);
         Ok(())
     }
@@ -42,18 +44,9 @@ impl Registry {
             .handlers
             .iter()
             .find(|known| same_version(&known.template, template));
-        known
-            .cloned()
-            .is_some_and(|handler| self.adopt(template, &handler))
-    }
-
-    fn adopt(&mut self, template: &TaskTemplate, handler: &TaskHandler) -> bool {
-        let steps = &template.source().steps;
-        let code: Option<Vec<_>> = steps
-            .iter()
-            .map(|step| handler.step_handler(&step.handler).cloned())
-            .collect();
-        let Some(code) = code else { return false };
+        let Some(Ok(code)) = known.map(|known| code_of(template, known)) else {
+            return false;
+        };
         self.runnable.insert(template.hash(), code);
         true
     }
@@ -63,7 +56,7 @@ impl Registry {
     }
 
     /// The code for a step of a definition that this process can run.
-    pub(crate) fn step_handler(&self, hash: ContentHash, position: u32) -> Option<&StepHandler> {
+    pub(crate) fn code(&self, hash: ContentHash, position: u32) -> Option<&Code> {
         self.runnable.get(&hash)?.get(position as usize)
     }
 
@@ -128,6 +121,31 @@ impl Registry {
             None => format!("{text}; registered: {}", known.join(", ")),
         }
     }
+}
+
+/// The code for each step of a definition, by position; the error names everything that is wrong.
+fn code_of(template: &TaskTemplate, own: &TaskHandler) -> Result<Vec<Code>, InvalidHandler> {
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
+    for step in &template.source().steps {
+        match code(own, step) {
+            Ok(code) => found.push(code),
+            Err(wrong) => problems.extend(wrong.into_iter().map(|wrong| {
+                let (step, at) = (
+                    step.name.to_string(),
+                    format!("{}{}", wrong.key, wrong.path),
+                );
+                let problem = wrong.problem;
+                HandlerProblem::Code { step, at, problem }
+            })),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(found);
+    }
+    Err(InvalidHandler {
+        full_name: template.full_name(),
+        problems,
+    })
 }
 
 fn same_version(a: &TaskTemplate, b: &TaskTemplate) -> bool {

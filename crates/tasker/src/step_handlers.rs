@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use tasker_model::dag::nearest;
 
-use crate::handler::{PASS, Step, StepContext, StepHandler, StepResult, TaskHandler, pass};
+use crate::code;
+use crate::handler::{Step, StepContext, StepHandler, StepResult, TaskHandler};
 use crate::yaml::TemplateFile;
 use crate::yaml::problem::{InvalidFile, Problem};
 
@@ -66,23 +67,23 @@ impl StepHandlers {
     /// the place in the file.
     pub fn bind(&self, file: &TemplateFile) -> Result<TaskHandler, InvalidFile> {
         let steps = &file.template.source().steps;
-        let mut code = Vec::with_capacity(steps.len());
+        let mut known_code = Vec::with_capacity(steps.len());
         let mut missing = Vec::new();
         for (step, at) in steps.iter().zip(&file.handlers) {
-            let known = self.by_name.get(&step.handler).cloned();
-            let built_in = || (step.handler == PASS).then(pass);
-            match known.or_else(built_in) {
-                Some(known) => code.push((step.handler.clone(), known)),
-                None => missing.push(Problem::new(
-                    *at,
-                    self.not_known(&step.handler, step.name.as_str()),
-                )),
+            let needs_none = code::is_built_in(&step.handler);
+            match self.by_name.get(&step.handler) {
+                Some(known) => known_code.push((step.handler.clone(), known.clone())),
+                None if needs_none || code::api_config(step).is_some() => {}
+                None => {
+                    let message = self.not_known(&step.handler, step.name.as_str());
+                    missing.push(Problem::new(*at, message));
+                }
             }
         }
         if !missing.is_empty() {
             return Err(InvalidFile::new(&file.path, missing));
         }
-        Ok(TaskHandler::from_parts(file.template.clone(), code))
+        Ok(TaskHandler::from_parts(file.template.clone(), known_code))
     }
 
     fn not_known(&self, handler: &str, step: &str) -> String {

@@ -414,14 +414,14 @@ impl Worker {
             Fact::StepStarted { step, attempt }
         });
         let until = until(at, self.timeout(definition.timeout_ms));
-        let handler = self
+        let code = self
             .registry
-            .step_handler(claimed.template.hash(), step.position)
+            .code(claimed.template.hash(), step.position)
             .cloned();
-        let (Some(handler), Some(own)) = (handler, self.own.upgrade()) else {
+        let (Some(code), Some(own)) = (code, self.own.upgrade()) else {
             return self.refuse(&claimed);
         };
-        let replaced = self.attempts.start(claimed, handler, until, move |ended| {
+        let replaced = self.attempts.start(claimed, code, until, move |ended| {
             // Fails only after the loop has ended; then the lease runs out.
             let _ = own.send(Message::Ended(ended));
         });

@@ -184,6 +184,11 @@ impl StepContext {
         })
     }
 
+    /// Goes on as if this had come with the signal.
+    pub(crate) fn set_signal(&mut self, signal: Json) {
+        self.signal = Some(signal);
+    }
+
     /// What came with the signal that this step waited for, as it is stored.
     pub fn signal_json(&self) -> Option<&Json> {
         self.signal.as_ref()

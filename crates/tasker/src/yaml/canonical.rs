@@ -5,6 +5,9 @@ use tasker_model::retry::{Backoff, RetryPolicy};
 use tasker_model::template::{StepTemplate, TaskTemplate};
 use tasker_model::wait::WaitFor;
 
+use super::template::KINDS;
+use crate::handler::PASS;
+
 /// Shows a definition as YAML: every key in its place, defaults left out. Reading it gives the same
 /// content hash.
 pub fn to_yaml(template: &TaskTemplate) -> String {
@@ -48,7 +51,15 @@ fn step(template: &StepTemplate) -> Value {
     let mut put = |key: &str, value: Value| put(&mut step, key, value);
     let unless = |default: bool, value: Value| if default { Value::Null } else { value };
     put("name", json!(template.name));
-    put("handler", json!(template.handler));
+    let kind = KINDS
+        .iter()
+        .find(|(_, handler)| *handler == template.handler);
+    let config = template.handler_config.clone().unwrap_or_default();
+    match kind {
+        Some((kind, _)) => put("handler", json!({*kind: config.clone()})),
+        None if template.handler == PASS => {}
+        None => put("handler", json!(template.handler)),
+    }
     put("description", json!(template.description));
     put("dependent_system", json!(template.dependent_system));
     let parents = &template.depends_on_steps;
@@ -63,6 +74,7 @@ fn step(template: &StepTemplate) -> Value {
             json!(template.trigger_rule),
         ),
     );
+    put("when", json!(template.when));
     match &template.wait {
         None => {}
         Some(WaitFor::Delay { delay_ms }) => put("delay", span(*delay_ms)),
@@ -90,10 +102,7 @@ fn step(template: &StepTemplate) -> Value {
     put("timeout", template.timeout_ms.map_or(Value::Null, span));
     put("skippable", unless(!template.skippable, json!(true)));
     put("queue", json!(template.queue));
-    put(
-        "handler_config",
-        template.handler_config.clone().unwrap_or_default(),
-    );
+    put("handler_config", unless(kind.is_some(), config));
     let events = &template.custom_events;
     put("custom_events", unless(events.is_empty(), json!(events)));
     Value::Object(step)

@@ -11,7 +11,8 @@ use tasker_model::wait::WaitFor;
 use super::problem::{Place, Problem};
 use super::read::{Fields, hint};
 use super::tree::{Node, Value};
-use crate::handler::PASS;
+use crate::code;
+use crate::handler::{COMMAND, HTTP, PASS};
 
 /// The keys of a file.
 pub(super) const TASK_KEYS: &[&str] = &[
@@ -43,6 +44,7 @@ pub(super) const STEP_KEYS: &[&str] = &[
     "depends_on_step",
     "depends_on_steps",
     "trigger_rule",
+    "when",
     "delay",
     "until",
     "wait_for",
@@ -231,6 +233,7 @@ impl<'a> Steps<'a> {
             }
         }
         let (handler, config) = handler(&fields, problems);
+        let written = config.map(Node::to_json);
         let checked = fields
             .get("name")
             .and_then(|node| keep(StepName::new(name), node.at, problems));
@@ -250,10 +253,22 @@ impl<'a> Steps<'a> {
             skippable: fields.flag("skippable", problems).unwrap_or_default(),
             queue: queue(&fields, problems),
             dependent_system: own.or(system).map(str::to_owned),
-            handler_config: config,
+            handler_config: written,
+            when: fields.text("when", problems).map(str::to_owned),
             custom_events: custom_events(&fields, problems),
             ..StepTemplate::named(checked.unwrap_or_else(placeholder))
         };
+        for problem in code::problems(&template) {
+            let at = match problem.key {
+                "handler_config" => config.map_or(node.at, |node| node.at_pointer(&problem.path)),
+                key => fields.at_value(key),
+            };
+            let message = match problem.path.strip_prefix('/') {
+                Some(path) => format!("`{path}`: {}", problem.problem),
+                None => problem.problem,
+            };
+            problems.push(Problem::new(at, message));
+        }
         self.templates.push(template);
         self.handlers
             .push(fields.place(if fields.get("handler").is_some() {
@@ -326,27 +341,25 @@ fn whose(node: &Node, number: usize) -> String {
 }
 
 /// What performs the step, and what it is told: a registered name, or the kind of a step that
-/// needs no code with its settings.
-fn handler(
-    fields: &Fields<'_>,
+/// needs no code, `handler: {http: …}` or `handler: {command: …}`, with its settings.
+fn handler<'a>(
+    fields: &Fields<'a>,
     problems: &mut Vec<Problem>,
-) -> (Option<String>, Option<serde_json::Value>) {
-    let config = fields.get("handler_config").map(|node| {
-        if !matches!(node.value, Value::Map(_)) {
-            let message = format!("`handler_config` must be a mapping; found {}", node.kind());
-            problems.push(Problem::new(node.at, message));
-        }
-        node.to_json()
-    });
+) -> (Option<String>, Option<&'a Node>) {
+    let config = fields.get("handler_config");
+    if let Some(node) = config.filter(|node| !matches!(node.value, Value::Map(_))) {
+        let message = format!("`handler_config` must be a mapping; found {}", node.kind());
+        problems.push(Problem::new(node.at, message));
+    }
     let class = fields.text("handler_class", problems);
     let Some(node) = fields.get("handler") else {
-        let waits = ["delay", "until", "wait_for"].into_iter();
+        let mut waits = ["delay", "until", "wait_for"].into_iter();
         if fields.get("handler_class").is_none() {
             // A step that only waits needs no code.
-            if waits.into_iter().any(|key| fields.get(key).is_some()) {
+            if waits.any(|key| fields.get(key).is_some()) {
                 return (Some(PASS.to_owned()), config);
             }
-            fields.required("handler_class", problems);
+            fields.required("handler", problems);
         }
         return (class.map(str::to_owned), config);
     };
@@ -354,12 +367,47 @@ fn handler(
         let message = "`handler` and `handler_class` are two names of the same key; keep one";
         problems.push(Problem::new(fields.place("handler_class"), message));
     }
-    if let Value::Text(name) = &node.value {
-        return (Some(name.clone()), config);
+    match &node.value {
+        Value::Text(name) => (Some(name.clone()), config),
+        Value::Map(_) => kind_of_step(node, config, problems),
+        _ => {
+            let message = format!(
+                "`handler` must be a text, or a mapping with {}; found {}",
+                KINDS.map(|(kind, _)| format!("`{kind}`")).join(" or "),
+                node.kind()
+            );
+            problems.push(Problem::new(node.at, message));
+            (None, config)
+        }
     }
-    let message = format!("`handler` must be a text; found {}", node.kind());
-    problems.push(Problem::new(node.at, message));
-    (None, config)
+}
+
+/// The steps that need no code, and the names of their handlers.
+pub(super) const KINDS: [(&str, &str); 2] = [("http", HTTP), ("command", COMMAND)];
+
+fn kind_of_step<'a>(
+    node: &'a Node,
+    config: Option<&'a Node>,
+    problems: &mut Vec<Problem>,
+) -> (Option<String>, Option<&'a Node>) {
+    let known = KINDS.map(|(kind, _)| kind);
+    let Some(kinds) = Fields::of(node, "`handler`", &known, problems) else {
+        return (None, config);
+    };
+    if let Some(config) = config {
+        let message = "`handler_config` has no effect: the settings stand with the handler";
+        problems.push(Problem::new(config.at, message));
+    }
+    let named: Vec<_> = KINDS
+        .iter()
+        .filter(|(kind, _)| kinds.get(kind).is_some())
+        .collect();
+    let [(kind, handler)] = named.as_slice() else {
+        let message = format!("`handler` must have exactly one of {}", known.join(", "));
+        problems.push(Problem::new(node.at, message));
+        return (None, config);
+    };
+    (Some((*handler).to_owned()), kinds.get(kind))
 }
 
 /// `trigger_rule: all_done`, or `{at_least: 2}`.
@@ -415,14 +463,10 @@ fn wait(fields: &Fields<'_>, problems: &mut Vec<Problem>) -> Option<WaitFor> {
         "delay" => fields
             .span_ms("delay", problems)
             .map(|delay_ms| WaitFor::Delay { delay_ms }),
-        "until" => {
-            let time = fields.text("until", problems)?;
-            let parsed = time.parse::<jiff::Timestamp>();
-            let parsed = parsed.map_err(|error| format!("`until` must be a time: {error}"));
-            keep(parsed, fields.at_value("until"), problems)?;
-            let time = time.to_owned();
-            Some(WaitFor::Until { time })
-        }
+        // Whether it is a time or an expression is seen with the rest of the step's code.
+        "until" => fields.text("until", problems).map(|time| WaitFor::Until {
+            time: time.to_owned(),
+        }),
         _ => wait_for(fields, problems),
     }
 }

@@ -109,7 +109,7 @@ step_templates:
         "t.yaml:4:16: the context schema is not a valid JSON schema, at `/type`",
         "t.yaml:9:18: `retry_limit` of step `charge` must be a whole number of at least 0; found the text \"three\"",
         "t.yaml:10:14: `timeout` of step `charge` must be a number of seconds, or a span such as `500ms`",
-        "t.yaml:12:5: step `ship` needs the key `handler_class`",
+        "t.yaml:12:5: step `ship` needs the key `handler`",
         "t.yaml:13:5: step `ship` has the unknown key `handler_clas`; did you mean `handler_class`?",
         "t.yaml:14:24: Dependency step 'chrage' is not in the named_steps list; did you mean `charge`?",
         "t.yaml:14:24: step `ship` depends on unknown step `chrage`; did you mean `charge`?",
@@ -657,7 +657,7 @@ step_templates:
             delay_ms: 7_200_000
         })
     );
-    assert_eq!(steps[1].handler, "pass");
+    assert_eq!(steps[1].handler, crate::handler::PASS);
     let answer = WaitFor::Signal {
         name: SignalName::new("answer").unwrap(),
         timeout_ms: Some(172_800_000),
@@ -666,6 +666,66 @@ step_templates:
     assert_eq!(steps[4].wait, Some(answer));
     assert_eq!(steps[5].trigger_rule, TriggerRule::AllDone);
     assert_eq!(steps[6].trigger_rule, TriggerRule::AtLeast(1));
+}
+
+#[test]
+fn steps_without_code_are_read_and_shown() {
+    let text = "\
+name: no_code
+step_templates:
+  - name: fetch
+    handler: {http: {url: 'https://example.com/${{ context.id }}', timeout: 5}}
+  - name: count
+    depends_on_step: fetch
+    when: results.fetch.total > 100
+    handler:
+      command: {program: wc, args: [-l], stdin: '${{ results.fetch.text }}', output: text}
+  - {name: later, depends_on_step: count, until: context.departure}
+";
+    let file = load(text).unwrap();
+    assert_round_trip(&file.template);
+    let shown = to_yaml(&file.template);
+    assert!(
+        shown.contains("  handler:\n    command:\n      program: wc\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("  when: results.fetch.total > 100\n"),
+        "{shown}"
+    );
+    assert!(!shown.contains("tasker."), "{shown}");
+}
+
+#[test]
+fn what_steps_without_code_are_told_is_checked_with_its_place() {
+    let text = "\
+name: no_code
+step_templates:
+  - {name: fetch, handler: {http: {url: 'https://x/${{ contxt.id }}', tiemout: 5}}}
+  - name: count
+    depends_on_step: fetch
+    when: results.fetsh.total >
+    handler: {command: {program: wc, args: ['${{ results.other.x }}'], exit_codes: {retryable: many}}}
+  - {name: both, handler: {http: {url: 'https://x'}, command: {program: x}}}
+  - {name: gone, handler: {shell: ls}}
+  - {name: cond, when: results.fetch.ok, depends_on_step: count, handler: x}
+";
+    let expected = [
+        "t.yaml:3:41: ",
+        "t.yaml:3:80: ",
+        "t.yaml:6:11: `when`: ",
+        "t.yaml:7:45: `args/0`: step `count` has no results of `other`, on which it does not depend; it depends on fetch",
+        "t.yaml:7:96: ",
+        "t.yaml:8:27: `handler` must have exactly one of http, command",
+        "t.yaml:9:27: `handler` must have exactly one of http, command",
+        "t.yaml:9:28: `handler` has the unknown key `shell`; known: http, command",
+        "t.yaml:10:24: step `cond` has no results of `fetch`, on which it does not depend; it depends on count",
+    ];
+    let found = problems(text);
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\nexpected {expected}");
+    }
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
 }
 
 #[test]
@@ -682,7 +742,7 @@ step_templates:
 ";
     let expected = [
         "t.yaml:3:26: a step waits for one thing: keep `delay` or `until`",
-        "t.yaml:4:22: `until` must be a time: ",
+        "t.yaml:4:22: `until`: column 1: unknown variable `tomorrow`; known are ",
         "t.yaml:5:25: `wait_for` needs the key `signal`",
         "t.yaml:5:26: `wait_for` has the unknown key `signl`; did you mean `signal`?",
         "t.yaml:6:37: `default` has no effect without `timeout`: the step waits for ever",
@@ -755,7 +815,7 @@ fn a_megabyte_of_mistakes_is_answered_with_a_page() {
     assert_eq!(found.len(), 51);
     assert_eq!(found[50], "t.yaml: and 63950 more problems");
     assert!(
-        found[0].starts_with("t.yaml:3:3: step `step_0` needs the key `handler_class`"),
+        found[0].starts_with("t.yaml:3:3: step `step_0` needs the key `handler`"),
         "{}",
         found[0]
     );
