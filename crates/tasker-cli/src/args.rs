@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use tasker::Options;
 use tasker::model::task::TaskState;
 use tasker::model::text_enum::UnknownWord;
 
@@ -224,6 +225,9 @@ pub(crate) struct Run {
         hide_env = true
     )]
     pub(crate) by: String,
+    /// How long a step of a process that has died is left alone before another takes it
+    #[arg(long, value_name = "SECONDS", default_value_t = Options::default().lease_seconds)]
+    pub(crate) lease: u64,
     #[command(flatten)]
     pub(crate) templates: Templates,
 }
@@ -239,6 +243,9 @@ pub(crate) struct Worker {
     /// Attempts at the same time
     #[arg(long, value_name = "N")]
     pub(crate) slots: Option<usize>,
+    /// How long a step of a process that has died is left alone before another takes it
+    #[arg(long, value_name = "SECONDS", default_value_t = Options::default().lease_seconds)]
+    pub(crate) lease: u64,
     #[command(flatten)]
     pub(crate) templates: Templates,
 }
@@ -277,7 +284,7 @@ pub(crate) enum Task {
     Show {
         /// The task's id, or `last` for the newest
         task: String,
-        /// Also print the record: every change of state, in order
+        /// Also print the record: every change of state, in order, and what attempts have logged
         #[arg(long)]
         record: bool,
         /// Also print the results of its steps

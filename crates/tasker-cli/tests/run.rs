@@ -249,3 +249,61 @@ fn shells_and_man_are_served() {
     let (pages, _) = ends(folder.path(), 0, &["man", "--folder", "pages"]);
     assert!(pages.contains("pages/tasker-run.1"), "{pages}");
 }
+
+const PROGRAMS: &str = r#"
+name: programs
+step_templates:
+  - name: list
+    handler: {command: {program: sh, args: [-c, 'echo looking >&2; echo "{\"total\": 6}"']}}
+  - name: big
+    depends_on_step: list
+    when: results.list.total > 10
+    handler: {command: {program: sh, args: [-c, 'echo 1']}}
+  - name: fails
+    depends_on_step: list
+    retryable: false
+    handler: {command: {program: sh, args: [-c, 'echo oops >&2; exit 3']}}
+  - name: tell
+    depends_on_steps: [big, fails]
+    trigger_rule: any_failed
+    handler: {command: {program: sh, args: [-c, 'echo "\"told\""']}}
+"#;
+
+#[test]
+fn programs_and_conditions_make_a_workflow() {
+    let folder = folder_with("p.yaml", PROGRAMS);
+    let (data, _) = ends(folder.path(), 1, &["run", "p.yaml", "--json"]);
+    let ended: Value = serde_json::from_str(&data).unwrap();
+    assert_eq!(ended["results"]["list"]["total"], 6);
+    assert_eq!(ended["results"]["tell"], "told");
+    assert_eq!(ended["results"].get("big"), None);
+    let failure = ended["failures"]["fails"].as_str().unwrap();
+    assert!(
+        failure.contains("exit code 3") && failure.contains("oops"),
+        "{failure}"
+    );
+    let (record, _) = ends(folder.path(), 0, &["task", "show", "last", "--record"]);
+    assert!(
+        record.contains("list, attempt 1, logged:\n  looking\n"),
+        "{record}"
+    );
+    assert!(
+        record.contains("skipped: its condition was false"),
+        "{record}"
+    );
+}
+
+#[test]
+fn a_worker_that_is_killed_in_a_program_loses_nothing() {
+    let text = "name: k\nstep_templates: [{name: a, handler: {command: {program: sh, args: [-c, 'test -e go || { echo waiting >&2; exec sleep 1000; }; echo 7']}}}]\n";
+    let folder = folder_with("config/tasker/tasks/k.yaml", text);
+    let (mut run, _) = started(folder.path(), &["run", "k", "--lease", "1"], "started a");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let (mut worker, _) = started(folder.path(), &["worker"], "completed a");
+    interrupt(&worker);
+    worker.wait().unwrap();
+    let (shown, _) = ends(folder.path(), 0, &["task", "show", "last", "--results"]);
+    assert!(shown.contains("a: 7"), "{shown}");
+}

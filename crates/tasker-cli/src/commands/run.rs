@@ -55,6 +55,7 @@ pub(crate) async fn run(
     }
     let full_name = handler.template().full_name();
     let options = Options {
+        lease_seconds: run.lease,
         shutdown_grace_seconds: GRACE_SECONDS,
         ..Options::default()
     };

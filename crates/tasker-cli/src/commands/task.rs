@@ -165,6 +165,22 @@ fn list(tasks: &[TaskSummary], output: &Output) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What attempts have logged, in the order of their ends.
+fn logs(detail: &TaskDetail) -> String {
+    let mut text = String::new();
+    for transition in &detail.transitions {
+        if let (Some(log), Change::Step { position, .. }) = (&transition.log, transition.change) {
+            let step = &detail.steps[position as usize].name;
+            let attempt = transition.attempt.unwrap_or_default();
+            text += &format!("\n{step}, attempt {attempt}, logged:\n");
+            for line in log.lines() {
+                text += &format!("  {line}\n");
+            }
+        }
+    }
+    text
+}
+
 fn show(
     detail: &TaskDetail,
     record: bool,
@@ -200,6 +216,7 @@ fn show(
         }
         if record {
             text += &format!("\n{}\n", transitions(detail));
+            text += &logs(detail);
         }
         text
     })?;

@@ -26,6 +26,7 @@ pub(crate) async fn run(worker: Worker, store: Option<String>) -> Result<ExitCod
     let queues: Vec<Queue> = queues.map_err(|error| Failure::usage(error.to_string()))?;
     let mut options = Options {
         queues,
+        lease_seconds: worker.lease,
         ..Options::default()
     };
     if let Some(slots) = worker.slots {
