@@ -28,8 +28,9 @@ pub use events::Events;
 pub use executor::TaskExecutor;
 pub use explain::{Explanation, explain};
 pub use handler::{
-    NonRetryableError, PermanentError, RetryableError, Step, StepContext, StepError, StepResult,
-    TaskHandler,
+    Argument, Attempt, Cancellation, Context, HandlerError, IdempotencyKey, NonRetryableError,
+    Parent, Parents, PermanentError, RetryableError, State, Step, StepContext, StepError,
+    StepHandler, StepRef, StepResult, TaskDefinition, TaskHandler, step,
 };
 pub use health::Health;
 pub use options::{Options, Retention};

@@ -8,7 +8,7 @@ use tasker_model::request::TaskRequest;
 use tasker_model::template::{ContentHash, TaskTemplate};
 
 use crate::error::Error;
-use crate::handler::{StepHandler, TaskHandler};
+use crate::handler::{StepCode, TaskHandler};
 
 /// Task handlers by namespace, name and version.
 #[derive(Default)]
@@ -16,7 +16,7 @@ pub(crate) struct Registry {
     handlers: Vec<TaskHandler>,
     /// The code for each step of a definition, by position; also of definitions that older
     /// programs registered, where this program has code for all their steps.
-    runnable: HashMap<ContentHash, Vec<StepHandler>>,
+    runnable: HashMap<ContentHash, Vec<StepCode>>,
 }
 
 impl Registry {
@@ -51,7 +51,7 @@ impl Registry {
         let steps = &template.source().steps;
         let code: Option<Vec<_>> = steps
             .iter()
-            .map(|step| handler.step_handler(&step.handler).cloned())
+            .map(|step| handler.step_code(&step.handler).cloned())
             .collect();
         let Some(code) = code else { return false };
         self.runnable.insert(template.hash(), code);
@@ -63,7 +63,7 @@ impl Registry {
     }
 
     /// The code for a step of a definition that this process can run.
-    pub(crate) fn step_handler(&self, hash: ContentHash, position: u32) -> Option<&StepHandler> {
+    pub(crate) fn step_handler(&self, hash: ContentHash, position: u32) -> Option<&StepCode> {
         self.runnable.get(&hash)?.get(position as usize)
     }
 

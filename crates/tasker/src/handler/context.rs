@@ -10,6 +10,7 @@ use tasker_store::store::ClaimedStep;
 use tokio_util::sync::CancellationToken;
 
 use super::error::PermanentError;
+use super::state::States;
 
 /// One attempt of one step, as its handler sees it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -21,6 +22,7 @@ pub struct StepContext {
     context: Json,
     parents: Arc<[(Position, Option<Json>)]>,
     cancelled: CancellationToken,
+    states: Arc<States>,
 }
 
 impl StepContext {
@@ -33,6 +35,14 @@ impl StepContext {
             context: step.context.clone(),
             parents: step.parents.clone(),
             cancelled,
+            states: Arc::default(),
+        }
+    }
+
+    pub(crate) fn with_states(self, states: &Arc<States>) -> StepContext {
+        StepContext {
+            states: states.clone(),
+            ..self
         }
     }
 
@@ -92,6 +102,18 @@ impl StepContext {
         self.read_result(name, result)
     }
 
+    /// The result of a step that this one depends on, as a type; `None` if it was skipped or
+    /// resolved without a result.
+    pub fn parent_if_any<T: DeserializeOwned>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, PermanentError> {
+        let result = self.parent_json(name)?;
+        result
+            .map(|result| self.read_result(name, result))
+            .transpose()
+    }
+
     fn read_result<T: DeserializeOwned>(
         &self,
         name: &str,
@@ -131,6 +153,11 @@ impl StepContext {
         let read =
             |(parent, result)| self.read_result(self.template.step(parent).name.as_str(), result);
         results.map(read).collect()
+    }
+
+    /// What was given to [`Definition::state`](super::Definition::state) with this type.
+    pub fn state<S: 'static>(&self) -> Option<&S> {
+        self.states.get()
     }
 
     /// Ends when this attempt is of no use any more: its task was cancelled, its time is over, or
