@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use tasker::Options;
 use tasker::model::task::TaskState;
 use tasker::model::text_enum::UnknownWord;
 
@@ -36,6 +37,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a real workflow: an analysis of 5,000 flights; interrupt it and run it again
     Demo(Demo),
+    /// Run one task of a template file or a task handler, and show how it goes
+    Run(Run),
+    /// Run the steps of template files on a store, until stopped
+    Worker(Worker),
     /// List, show and steer tasks
     #[command(subcommand)]
     Task(Task),
@@ -68,6 +73,8 @@ pub(crate) enum Command {
         #[arg(long)]
         sql: bool,
     },
+    /// List, show, check and compare task handlers: those of template files and of a store
+    Handler(Handler),
     /// List the nodes that work on a store
     #[command(subcommand)]
     Node(Node),
@@ -76,6 +83,84 @@ pub(crate) enum Command {
     Queue(Queue),
     /// Delete finished tasks that are old enough, with all that belongs to them
     Prune(Prune),
+    /// Print what a shell needs to complete commands and options
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write the pages of all commands into a folder
+    Man {
+        /// Where the pages go
+        #[arg(long, value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+    },
+}
+
+/// Where template files are, and which of their sections holds.
+#[derive(clap::Args)]
+pub(crate) struct Templates {
+    /// The folder of the template files
+    #[arg(
+        long,
+        global = true,
+        env = "TASKER_TEMPLATES",
+        value_name = "FOLDER",
+        default_value = tasker::yaml::DIRECTORY,
+        hide_env_values = true
+    )]
+    pub(crate) templates: PathBuf,
+    /// The section of `environments` that holds
+    #[arg(
+        long,
+        global = true,
+        env = "TASKER_ENV",
+        value_name = "NAME",
+        default_value = tasker::yaml::DEFAULT_ENVIRONMENT,
+        hide_env_values = true
+    )]
+    pub(crate) environment: String,
+}
+
+#[derive(clap::Args)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Handler {
+    #[command(flatten)]
+    pub(crate) templates: Templates,
+    #[command(subcommand)]
+    pub(crate) command: HandlerCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum HandlerCommand {
+    /// List the task handlers of the template files and of the store
+    List,
+    /// Show a task handler as YAML, in its canonical form
+    Show {
+        /// A template file, or `name`, `namespace.name`, `namespace.name@version`
+        handler: String,
+    },
+    /// Check template files, and say everything that is wrong with them
+    Validate {
+        /// Files and folders; the folder of --templates if none is named
+        paths: Vec<PathBuf>,
+    },
+    /// Draw the steps of a task handler
+    Graph {
+        /// A template file, or `name`, `namespace.name`, `namespace.name@version`
+        handler: String,
+        /// Print Mermaid source instead of a drawing
+        #[arg(long)]
+        mermaid: bool,
+    },
+    /// Print the JSON schema of template files, for editors
+    Schema,
+    /// Compare two task handlers; exit status 1 if they differ
+    Diff {
+        /// The one before
+        before: String,
+        /// The one after
+        after: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -119,6 +204,53 @@ pub(crate) struct Prune {
 }
 
 #[derive(clap::Args)]
+pub(crate) struct Run {
+    /// A template file, or `name`, `namespace.name`, `namespace.name@version`
+    pub(crate) handler: String,
+    /// The input, as JSON: inline, `@FILE`, or `-` for standard input
+    #[arg(long, short, value_name = "JSON")]
+    pub(crate) context: Option<String>,
+    /// Bypass a step; may be given several times
+    #[arg(long, value_name = "STEP")]
+    pub(crate) bypass: Vec<String>,
+    /// The same key gives the same task, however often it is asked for
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    /// Who asks for it, for the record
+    #[arg(
+        long,
+        env = "USER",
+        default_value = "unknown",
+        value_name = "NAME",
+        hide_env = true
+    )]
+    pub(crate) by: String,
+    /// How long a step of a process that has died is left alone before another takes it
+    #[arg(long, value_name = "SECONDS", default_value_t = Options::default().lease_seconds)]
+    pub(crate) lease: u64,
+    #[command(flatten)]
+    pub(crate) templates: Templates,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Worker {
+    /// Start anew when a template file changes
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Only steps of this queue; may be given several times
+    #[arg(long = "queue", value_name = "QUEUE")]
+    pub(crate) queues: Vec<String>,
+    /// Attempts at the same time
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<usize>,
+    /// How long a step of a process that has died is left alone before another takes it
+    #[arg(long, value_name = "SECONDS", default_value_t = Options::default().lease_seconds)]
+    pub(crate) lease: u64,
+    #[command(flatten)]
+    pub(crate) templates: Templates,
+}
+
+#[derive(clap::Args)]
 pub(crate) struct Demo {
     /// Where the report goes, and the store unless --store says otherwise
     #[arg(long, value_name = "FOLDER", default_value = "tasker-demo")]
@@ -152,7 +284,7 @@ pub(crate) enum Task {
     Show {
         /// The task's id, or `last` for the newest
         task: String,
-        /// Also print the record: every change of state, in order
+        /// Also print the record: every change of state, in order, and what attempts have logged
         #[arg(long)]
         record: bool,
         /// Also print the results of its steps
@@ -165,6 +297,16 @@ pub(crate) enum Task {
     Retry(ByTask),
     /// Accept a failed task as handled
     Resolve(ByTask),
+    /// Send a task a signal that a step of it waits for, or will wait for
+    Signal {
+        #[command(flatten)]
+        task: ByTask,
+        /// The signal's name
+        signal: String,
+        /// What comes with it, as JSON
+        #[arg(default_value = "null")]
+        payload: String,
+    },
 }
 
 /// The states that a filter word means.

@@ -2,7 +2,10 @@
 
 mod args;
 mod output;
+mod input;
 mod target;
+mod definitions;
+mod progress;
 mod commands;
 
 use std::process::ExitCode;
@@ -54,6 +57,8 @@ async fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Failure>
     let store = arguments.store;
     match arguments.command {
         Command::Demo(demo) => commands::demo::run(&demo, store, output).await,
+        Command::Run(run) => commands::run::run(run, store, output).await,
+        Command::Worker(worker) => commands::worker::run(worker, store).await,
         Command::Task(task) => commands::task::run(task, store, output).await,
         Command::Step(step) => commands::step::run(step, store, output).await,
         Command::Explain { task, step } => {
@@ -66,8 +71,11 @@ async fn run(arguments: Arguments, output: &Output) -> Result<ExitCode, Failure>
         Command::Migrate { status, sql } => {
             commands::migrate::run(status, sql, store, output).await
         }
+        Command::Handler(handler) => commands::handler::run(handler, store, output).await,
         Command::Node(node) => commands::node::run(&node, store, output).await,
         Command::Queue(queue) => commands::queue::run(queue, store, output).await,
         Command::Prune(prune) => commands::prune::run(&prune, store, output).await,
+        Command::Completions { shell } => commands::manual::completions(shell),
+        Command::Man { folder } => commands::manual::man(folder.as_deref(), output),
     }
 }

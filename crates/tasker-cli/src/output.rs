@@ -8,6 +8,9 @@ use tasker::Error;
 use tasker::model::id::InvalidId;
 use tasker::store::StoreError;
 
+/// The exit status of a command that was interrupted, as shells have it.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// Why a command did not do what was asked.
 pub(crate) struct Failure {
     message: String,
@@ -32,6 +35,11 @@ impl Failure {
             hint: None,
             code: 2,
         }
+    }
+
+    /// Says it, where it is no reason to end.
+    pub(crate) fn say(&self, before: &str) {
+        say(&format!("{before}:\n{}", self.message));
     }
 
     /// Adds what to do next.
@@ -141,9 +149,13 @@ pub(crate) fn fail(failure: &Failure) -> ExitCode {
     ExitCode::from(failure.code)
 }
 
-/// A reader that has seen enough and closed the pipe is no failure.
 fn print(text: &str) -> Result<(), Failure> {
-    match writeln!(io::stdout(), "{}", text.trim_end_matches('\n')) {
+    write(format!("{}\n", text.trim_end_matches('\n')).as_bytes())
+}
+
+/// Writes to standard output. A reader that has seen enough and closed the pipe is no failure.
+pub(crate) fn write(text: &[u8]) -> Result<(), Failure> {
+    match io::stdout().write_all(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }

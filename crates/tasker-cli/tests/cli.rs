@@ -108,7 +108,7 @@ fn demo_in_the_middle(folder: &Path) -> std::process::Child {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(demo.stderr.take().unwrap()).lines();
-    while !lines.next().unwrap().unwrap().contains('✓') {}
+    while !lines.next().unwrap().unwrap().contains("completed") {}
     // Whatever it says from now on is not read; an unread pipe must not end it.
     std::thread::spawn(move || lines.for_each(drop));
     demo
@@ -193,7 +193,7 @@ fn wrong_use_is_explained() {
     for (arguments, part) in [
         (&["tsk"][..], "unrecognized subcommand 'tsk'"),
         (&["task", "shw"], "a similar subcommand exists: 'show'"),
-        (&["task", "list"], "run `tasker demo` first"),
+        (&["task", "list"], "run `tasker demo` or `tasker run` first"),
         (
             &["--store", "sqlite:none.db", "doctor"],
             "there is no store at `none.db`",

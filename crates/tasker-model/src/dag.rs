@@ -24,7 +24,7 @@ pub enum DagError {
         dependency: String,
         /// The known name that looks most like it.
         nearest: Option<String>,
-        /// Every known name.
+        /// The known names; empty beyond the first few such problems of one definition.
         known: Vec<String>,
     },
     /// Two steps have the same name.
@@ -45,10 +45,14 @@ pub enum DagError {
     },
 }
 
+/// To help with a name costs a look at all names: many wrong ones are not worth the square of it.
+const HINTS_MAX: usize = 20;
+
 fn hint(nearest: Option<&str>, known: &[String]) -> String {
     const SHOWN: usize = 12;
     match nearest {
         Some(name) => format!("; did you mean `{name}`?"),
+        None if known.is_empty() => String::new(),
         None if known.len() > SHOWN => {
             format!(
                 "; known steps: {}, … ({} in all)",
@@ -105,14 +109,15 @@ impl Dag {
         for (name, dependencies) in steps {
             let mut of_step = Vec::new();
             for dependency in dependencies {
-                match places.get(dependency) {
-                    Some(&place) => {
-                        let place = position(place);
-                        if !of_step.contains(&place) {
-                            of_step.push(place);
-                        }
+                if let Some(&place) = places.get(dependency) {
+                    let place = position(place);
+                    if !of_step.contains(&place) {
+                        of_step.push(place);
                     }
-                    None => errors.push(unknown_dependency(name, dependency, &names)),
+                } else {
+                    let hints = errors.len() < HINTS_MAX;
+                    let known = if hints { names.as_slice() } else { &[] };
+                    errors.push(unknown_dependency(name, dependency, known));
                 }
             }
             parents.push(of_step);

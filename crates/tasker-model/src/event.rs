@@ -4,8 +4,9 @@ use jiff::Timestamp;
 
 use crate::id::TaskId;
 use crate::name::StepName;
-use crate::outcome::Failure;
+use crate::outcome::{Failure, SkipCause};
 use crate::task::TaskState;
+use crate::wait::Wait;
 
 /// A published fact.
 #[derive(Debug, Clone)]
@@ -48,6 +49,20 @@ pub enum Fact {
         /// The delay until the next attempt in milliseconds; `None` if there will be none.
         retry_in_ms: Option<u64>,
     },
+    /// A step is not needed.
+    StepSkipped {
+        /// The step.
+        step: StepName,
+        /// Why.
+        cause: SkipCause,
+    },
+    /// A step waits for a time or a signal.
+    StepWaiting {
+        /// The step.
+        step: StepName,
+        /// What it waits for.
+        wait: Wait,
+    },
     /// A worker that shuts down gave a step back; the attempt does not count.
     StepHandedBack {
         /// The step.
@@ -70,6 +85,8 @@ impl Fact {
             Fact::StepStarted { .. } => "step.execution_requested",
             Fact::StepCompleted { .. } => "step.completed",
             Fact::StepFailed { .. } => "step.failed",
+            Fact::StepSkipped { .. } => "step.skipped",
+            Fact::StepWaiting { .. } => "step.waiting",
             Fact::StepHandedBack { .. } => "step.handed_back",
             Fact::TaskFinished { state } => match state {
                 TaskState::Complete => "task.completed",

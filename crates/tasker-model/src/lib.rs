@@ -19,6 +19,8 @@ pub mod step;
 pub mod task;
 pub mod dag;
 pub mod retry;
+pub mod trigger;
+pub mod wait;
 pub mod schema;
 pub mod template;
 pub mod request;

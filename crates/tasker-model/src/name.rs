@@ -133,6 +133,11 @@ name_type! {
     Queue, "queue", 64
 }
 
+name_type! {
+    /// The name of a signal that a task can be sent.
+    SignalName, "signal", 64
+}
+
 impl Namespace {
     /// The namespace of requests and handlers that name none.
     pub const DEFAULT: &str = "default";

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::json::Json;
 use crate::retry::RetryPolicy;
 use crate::text_enum::text_enum;
+use crate::wait::Wait;
 
 text_enum! {
     /// Why an attempt, or a step without an attempt, failed.
@@ -39,6 +40,16 @@ impl FailureKind {
             self,
             FailureKind::Retryable | FailureKind::TimedOut | FailureKind::Panicked
         )
+    }
+}
+
+text_enum! {
+    /// Why a worker skipped a step that it had claimed.
+    "cause of a skip" enum SkipCause {
+        /// Its condition was false.
+        Condition = "condition",
+        /// Its parents did not end as its trigger rule asks.
+        TriggerRule = "trigger_rule",
     }
 }
 
@@ -83,6 +94,13 @@ pub enum Outcome {
     },
     /// The attempt failed.
     Failed(Failure),
+    /// The step is not needed.
+    Skipped {
+        /// Why.
+        cause: SkipCause,
+    },
+    /// The step waits, and holds no slot meanwhile; the attempt does not count.
+    Waiting(Wait),
     /// The worker is shutting down and gives the step back; the attempt does not count.
     HandedBack,
 }
@@ -107,6 +125,13 @@ pub enum Settlement {
         /// Why.
         failure: Failure,
     },
+    /// It is not needed.
+    Skip {
+        /// Why.
+        cause: SkipCause,
+    },
+    /// It waits; the attempt does not count.
+    Wait(Wait),
     /// It is due again at once, as if it had not been claimed.
     HandBack,
 }
@@ -128,6 +153,8 @@ pub fn settle(
     );
     match outcome {
         Outcome::Completed { result } => Settlement::Complete { result },
+        Outcome::Skipped { cause } => Settlement::Skip { cause },
+        Outcome::Waiting(wait) => Settlement::Wait(wait),
         Outcome::HandedBack => Settlement::HandBack,
         Outcome::Failed(failure) if failure.kind.may_retry() && attempt < attempt_limit => {
             let delay_ms = policy.delay_ms(attempt, failure.retry_after_ms, chance);

@@ -12,6 +12,7 @@ use crate::id::Position;
 use crate::outcome::FailureKind;
 use crate::step::StepState;
 use crate::text_enum::text_enum;
+use crate::trigger::TriggerRule;
 
 /// What readiness depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct StepFacts {
     pub attempt_limit: u32,
     /// Parents that are not done.
     pub unfinished_parents: u32,
+    /// How many more parents must end as the trigger rule asks, if it counts them.
+    pub awaited: Option<i32>,
     /// When the step is to be looked at; `None` if there is nothing to do.
     pub due_at: Option<Timestamp>,
     /// Why it last failed.
@@ -185,11 +188,11 @@ impl StepReadiness {
 
 /// Whether a step of an unfinished task must have a time at which it is looked at.
 ///
-/// `pending` once its parents are done, `in_progress` always (the lease), `error` while an
+/// `pending` once its trigger rule can be decided, `in_progress` always (the lease), `error` while an
 /// attempt is left and the failure was not permanent, everything else never.
 pub fn should_be_due(step: StepFacts) -> bool {
     match step.state {
-        StepState::Pending => step.unfinished_parents == 0,
+        StepState::Pending => TriggerRule::is_decided(step.unfinished_parents, step.awaited),
         StepState::InProgress => true,
         StepState::Error => {
             step.attempts < step.attempt_limit && step.failure.is_some_and(FailureKind::may_retry)
@@ -210,6 +213,7 @@ mod tests {
             attempts: 1,
             attempt_limit: 3,
             unfinished_parents: 0,
+            awaited: None,
             due_at: due_in_s.map(|s| Timestamp::from_second(s).unwrap()),
             failure: None,
         }

@@ -218,6 +218,7 @@ mod tests {
             attempts: 1,
             attempt_limit: 3,
             unfinished_parents,
+            awaited: None,
             due_at: due_in_s.map(|s| Timestamp::from_second(s).unwrap()),
             failure: (state == StepState::Error).then_some(FailureKind::Retryable),
         }

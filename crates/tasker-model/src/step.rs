@@ -47,6 +47,8 @@ text_enum! {
         Resolve = "resolve",
         /// It is not needed.
         Skip = "skip",
+        /// The worker that has claimed it finds that it is not needed.
+        Decline = "decline",
     }
 }
 
@@ -78,6 +80,7 @@ impl StepState {
             (InProgress, On::Fail) => Error,
             (InProgress, On::Cancel) => Cancelled,
             (InProgress, On::Release) => Pending,
+            (InProgress, On::Decline) => Skipped,
             (Error, On::Retry) => Pending,
             (Error, On::Resolve) => ResolvedManually,
             _ => return None,
@@ -110,14 +113,15 @@ mod tests {
     use super::*;
     use StepState::{Cancelled, Complete, Error, InProgress, Pending, ResolvedManually, Skipped};
 
-    /// The specification's own table (02 §3), with its intended additions: skipped, and
-    /// `in_progress → pending` for a lost lease.
+    /// The specification's own table (02 §3), with its intended additions: skipped, also by a
+    /// condition that is looked at by whoever has claimed the step, and `in_progress → pending` for a
+    /// lost lease.
     const SPEC: &[(StepState, &[StepState])] = &[
         (
             Pending,
             &[InProgress, Error, Cancelled, ResolvedManually, Skipped],
         ),
-        (InProgress, &[Pending, Complete, Error, Cancelled]),
+        (InProgress, &[Pending, Complete, Error, Cancelled, Skipped]),
         (Error, &[Pending, ResolvedManually]),
         (Complete, &[]),
         (Cancelled, &[]),

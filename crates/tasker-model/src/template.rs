@@ -18,6 +18,8 @@ use crate::json::canonical;
 use crate::name::{Namespace, Queue, StepName, TaskName, Version};
 use crate::retry::{InvalidRetryPolicy, RetryPolicy};
 use crate::schema::{ContextSchema, InvalidSchema};
+use crate::trigger::{ParentEnd, TriggerRule};
+use crate::wait::WaitFor;
 
 /// More steps than this in one template are refused.
 pub const STEPS_MAX: usize = 100_000;
@@ -36,6 +38,15 @@ pub struct StepTemplate {
     /// The names of the steps that must be done before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on_steps: Vec<String>,
+    /// Which ends of its parents the step starts on.
+    #[serde(default, skip_serializing_if = "TriggerRule::is_default")]
+    pub trigger_rule: TriggerRule,
+    /// A condition in CEL over context and results; if it is false, the step is skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// What the step waits for once its parents have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<WaitFor>,
     /// Whether, how often and when to try again.
     #[serde(default)]
     pub retry: RetryPolicy,
@@ -51,6 +62,73 @@ pub struct StepTemplate {
     /// Label of the outside system that the step touches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dependent_system: Option<String>,
+    /// What the code is told beside the task's context and the parents' results.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler_config: Option<Value>,
+    /// Events that the code may publish.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custom_events: Vec<CustomEvent>,
+}
+
+/// An event of the user's own that a step may publish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomEvent {
+    /// Its name: two or more words with dots between them, such as `payment.risk_flagged`.
+    pub name: String,
+    /// When it is published, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+}
+
+/// Beginnings that belong to the engine's own events (spec 06 §7).
+const RESERVED_PREFIXES: [&str; 5] = ["task", "step", "workflow", "observability", "test"];
+
+/// The name cannot be that of a custom event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEventName {
+    /// There are no two parts.
+    #[error(
+        "`{0}` is not the name of an event; expected words with dots between them, such as `payment.declined`"
+    )]
+    Shape(String),
+    /// It could be taken for an event of the engine.
+    #[error(
+        "events that begin with `{prefix}.` are the engine's own; choose another name for `{name}`"
+    )]
+    Reserved {
+        /// The name.
+        name: String,
+        /// How it begins.
+        prefix: &'static str,
+    },
+}
+
+impl CustomEvent {
+    /// Whether users may publish an event of this name.
+    pub fn check(&self) -> Result<(), InvalidEventName> {
+        let name = &self.name;
+        let word = |word: &str| {
+            !word.is_empty()
+                && word
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+        };
+        if !name.contains('.') || !name.split('.').all(word) {
+            return Err(InvalidEventName::Shape(name.clone()));
+        }
+        let first = name.split('.').next().unwrap_or_default();
+        match RESERVED_PREFIXES
+            .into_iter()
+            .find(|prefix| *prefix == first)
+        {
+            None => Ok(()),
+            Some(prefix) => Err(InvalidEventName::Reserved {
+                name: name.clone(),
+                prefix,
+            }),
+        }
+    }
 }
 
 impl StepTemplate {
@@ -61,11 +139,16 @@ impl StepTemplate {
             name,
             description: String::new(),
             depends_on_steps: Vec::new(),
+            trigger_rule: TriggerRule::default(),
+            when: None,
+            wait: None,
             retry: RetryPolicy::default(),
             timeout_ms: None,
             skippable: false,
             queue: None,
             dependent_system: None,
+            handler_config: None,
+            custom_events: Vec::new(),
         }
     }
 }
@@ -156,6 +239,26 @@ pub enum TemplateProblem {
         /// The step, or the task.
         whose: String,
     },
+    /// A rule that its parents can never fulfil, or always do.
+    #[error(
+        "step `{step}`: trigger rule `at_least: {asked}` with {parents} parents; at least 1, and no more than there are, can be asked"
+    )]
+    Rule {
+        /// The step.
+        step: StepName,
+        /// How many parents it asks for.
+        asked: u32,
+        /// How many it has.
+        parents: usize,
+    },
+    /// An event that users cannot publish.
+    #[error("step `{step}`: {problem}")]
+    Event {
+        /// The step.
+        step: StepName,
+        /// What is wrong with the name.
+        problem: InvalidEventName,
+    },
     /// The schema is not one.
     #[error(transparent)]
     Schema(#[from] InvalidSchema),
@@ -182,6 +285,7 @@ struct Checked {
     positions: HashMap<StepName, Position>,
     schema: Option<ContextSchema>,
     hash: ContentHash,
+    counts_ends: bool,
 }
 
 impl TaskTemplate {
@@ -202,6 +306,10 @@ impl TaskTemplate {
         match (dag, schema, problems.is_empty()) {
             (Ok(dag), Ok(schema), true) => {
                 let hash = content_hash(&source);
+                let counts_ends = source
+                    .steps
+                    .iter()
+                    .any(|step| step.trigger_rule.awaited(1).is_some());
                 let positions = (0..)
                     .zip(&source.steps)
                     .map(|(p, s)| (s.name.clone(), p))
@@ -212,6 +320,7 @@ impl TaskTemplate {
                     positions,
                     schema,
                     hash,
+                    counts_ends,
                 })))
             }
             (dag, schema, _) => {
@@ -269,6 +378,24 @@ impl TaskTemplate {
         queues.into_iter().collect()
     }
 
+    /// How many ends of its parents a step's rule waits for, if it counts them.
+    pub fn awaited(&self, position: Position) -> Option<u32> {
+        let parents = self.0.dag.parents(position).len();
+        let parents = u32::try_from(parents).expect("invariant: at most STEPS_MAX steps");
+        self.step(position).trigger_rule.awaited(parents)
+    }
+
+    /// Whether the rule of any step counts ends of parents.
+    pub fn counts_ends(&self) -> bool {
+        self.0.counts_ends
+    }
+
+    /// By how much an end of a parent lowers what a step awaits; `None` if its rule counts nothing.
+    pub fn counted(&self, position: Position, end: ParentEnd) -> Option<i32> {
+        self.awaited(position)?;
+        Some(i32::from(self.step(position).trigger_rule.counts(end)))
+    }
+
     /// The place of a step, by name.
     pub fn position(&self, name: &str) -> Option<Position> {
         self.0.positions.get(name).copied()
@@ -302,6 +429,24 @@ fn limits(source: &TemplateSource) -> Vec<TemplateProblem> {
                 step: step.name.clone(),
                 problem,
             });
+        }
+        if let TriggerRule::AtLeast(asked) = step.trigger_rule {
+            let named: BTreeSet<&String> = step.depends_on_steps.iter().collect();
+            if asked == 0 || asked as usize > named.len() {
+                problems.push(TemplateProblem::Rule {
+                    step: step.name.clone(),
+                    asked,
+                    parents: named.len(),
+                });
+            }
+        }
+        for problem in step
+            .custom_events
+            .iter()
+            .filter_map(|event| event.check().err())
+        {
+            let step = step.name.clone();
+            problems.push(TemplateProblem::Event { step, problem });
         }
         if step.timeout_ms == Some(0) {
             problems.push(TemplateProblem::ZeroLimit {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::id::{Position, TaskId, WorkerId};
-use crate::outcome::Failure;
+use crate::outcome::{Failure, SkipCause};
 use crate::step::StepState;
 use crate::task::TaskState;
 use crate::text_enum::text_enum;
@@ -21,8 +21,14 @@ text_enum! {
         LeaseLost = "lease_lost",
         /// The worker that held the lease shut down in order.
         HandedBack = "handed_back",
+        /// The step waits for a time or a signal.
+        Waiting = "waiting",
         /// The request bypassed the step.
         Bypassed = "bypassed",
+        /// Its condition was false.
+        Condition = "condition",
+        /// Its parents did not end as its trigger rule asks.
+        TriggerRule = "trigger_rule",
         /// A person asked for it.
         Operator = "operator",
         /// The task was cancelled.
@@ -31,6 +37,15 @@ text_enum! {
         ParentCancelled = "parent_cancelled",
         /// The deadline of the whole task has passed.
         DeadlineExceeded = "deadline_exceeded",
+    }
+}
+
+impl From<SkipCause> for Reason {
+    fn from(cause: SkipCause) -> Reason {
+        match cause {
+            SkipCause::Condition => Reason::Condition,
+            SkipCause::TriggerRule => Reason::TriggerRule,
+        }
     }
 }
 
@@ -89,6 +104,9 @@ pub struct Transition {
     /// For a change to `error` that will be retried: when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
+    /// For the end of an attempt: the lines that its handler logged, each ended by a newline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
 }
 
 impl Transition {
@@ -114,6 +132,7 @@ impl Transition {
                 Some(Reason::Retry | Reason::Operator) => format!("retry attempt #{attempt}"),
                 Some(Reason::LeaseLost) => "released: its worker vanished".to_owned(),
                 Some(Reason::HandedBack) => "handed back by its worker".to_owned(),
+                Some(Reason::Waiting) => "waits for a time or a signal".to_owned(),
                 _ => "initialised and ready".to_owned(),
             },
             StepState::InProgress => format!("execution started (attempt #{attempt})"),
@@ -149,6 +168,10 @@ impl Transition {
             }
             StepState::Skipped => match self.reason {
                 Some(Reason::Bypassed) => "skipped: bypassed by the request".to_owned(),
+                Some(Reason::Condition) => "skipped: its condition was false".to_owned(),
+                Some(Reason::TriggerRule) => {
+                    "skipped: its parents did not end as its trigger rule asks".to_owned()
+                }
                 _ => "skipped".to_owned(),
             },
         }
@@ -177,6 +200,7 @@ mod tests {
             duration_ms: None,
             failure: None,
             retry_at: None,
+            log: None,
         }
     }
 

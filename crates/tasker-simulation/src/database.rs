@@ -24,7 +24,7 @@ use tasker::store::record::{
 };
 use tasker::store::store::{
     ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page,
-    Progress, Recorded, Runnable, TaskFilter,
+    Progress, Recorded, Runnable, Signal, Signalled, TaskFilter,
 };
 use tasker::store::{Clock, Store, StoreError};
 use tokio::runtime::Handle;
@@ -336,6 +336,15 @@ impl Store for Connection {
         actor: String,
     ) -> BoxFuture<'_, Result<TaskState, StoreError>> {
         self.call("operate", move |store| store.operate(task_id, order, actor))
+            .boxed()
+    }
+
+    fn signal(
+        &self,
+        task_id: TaskId,
+        signal: Signal,
+    ) -> BoxFuture<'_, Result<Signalled, StoreError>> {
+        self.call("signal", move |store| store.signal(task_id, signal))
             .boxed()
     }
 

@@ -14,6 +14,7 @@ use tasker::{Error, Task, TaskExecutor, TaskRequest, Tasker};
 use crate::chance::Chance;
 use crate::lives::is_expected;
 use crate::process::{Process, sleep};
+use crate::workflow::SIGNAL;
 use crate::world::{Running, World};
 
 /// How long a client waits for an answer before it asks again.
@@ -213,7 +214,11 @@ async fn order(
         failed[chance.number(0..failed.len())]
     };
     let name = step.name.as_str();
-    let (what, done) = match chance.number(0..20) {
+    let (what, done) = match chance.number(0..23) {
+        20..23 => {
+            let sent = tasker.signal(task, SIGNAL, &json!(actor), actor).await;
+            return sent.map(|_| "signal");
+        }
         0 => ("cancel task", tasker.cancel_task(task, actor).await),
         1..4 => ("retry task", tasker.retry_task(task, actor).await),
         4 => ("resolve task", tasker.resolve_task(task, actor).await),
@@ -248,6 +253,9 @@ async fn look(tasker: &Tasker, chance: &mut Chance, known: &[TaskId]) -> Result<
 
 /// Whether an order was not allowed, which is the right answer to many.
 fn is_refused(error: &Error) -> bool {
+    if matches!(error, Error::NoSuchSignal(_)) {
+        return true;
+    }
     let Error::Store(error) = error else {
         return false;
     };

@@ -11,6 +11,7 @@ use tasker::model::outcome::FailureKind;
 use tasker::model::step::StepState;
 use tasker::model::template::TaskTemplate;
 use tasker::model::transition::{Change, Reason, Transition};
+use tasker::model::wait::WaitFor;
 use tasker::store::audit;
 use tasker::store::record::{StepRecord, TaskDetail};
 
@@ -157,7 +158,7 @@ impl Verdict<'_> {
     }
 
     /// Nothing was tried again before its time, and no lease was taken away before its end.
-    fn times(&mut self, Found { detail, .. }: &Found) {
+    fn times(&mut self, Found { detail, template }: &Found) {
         let id = detail.task.summary.task_id;
         let mut claimed = BTreeMap::new();
         let mut retry_at = BTreeMap::new();
@@ -168,6 +169,8 @@ impl Verdict<'_> {
             let (at, number) = (transition.at, transition.sequence);
             if transition.reason == Some(Reason::Operator) {
                 retry_at.remove(&position);
+                // A step that a failed parent has started waits for it again, and later begins anew.
+                retry_at.retain(|step, _| template.awaited(*step).is_none());
             }
             if to == StepState::InProgress {
                 let earliest = retry_at.remove(&position);
@@ -184,7 +187,10 @@ impl Verdict<'_> {
                     format!("I2: task {id}: transition {number}: a lease was lost after {age:?}")
                 });
             }
-            if let Some(time) = transition.retry_at {
+            let signalled = matches!(template.step(position).wait, Some(WaitFor::Signal { .. }));
+            // A signal ends a wait before its time.
+            let may_be_early = transition.reason == Some(Reason::Waiting) && signalled;
+            if let Some(time) = transition.retry_at.filter(|_| !may_be_early) {
                 retry_at.insert(position, time);
             }
         }
@@ -199,10 +205,12 @@ impl Verdict<'_> {
                 continue;
             };
             let told = transition.failure.as_ref().is_some_and(|failure| {
-                matches!(
+                // Of a signal that did not come nobody is told but the record.
+                let by_handler = matches!(
                     failure.kind,
                     FailureKind::Retryable | FailureKind::Permanent | FailureKind::Panicked
-                )
+                );
+                by_handler && failure.error_code.as_deref() != Some("SIGNAL_TIMEOUT")
             });
             if to == StepState::Complete || told {
                 let attempt = attempt(transition, position);
@@ -221,7 +229,12 @@ impl Verdict<'_> {
         }
         let executions = self.pages.executions.iter();
         for execution in executions.filter(|execution| execution.step.task_id == id) {
-            for parent in template.dag().parents(execution.step.position) {
+            let position = execution.step.position;
+            if template.awaited(position).is_some() {
+                // It may have run before its parents ended.
+                continue;
+            }
+            for parent in template.dag().parents(position) {
                 let record = &detail.steps[*parent as usize];
                 let seen = execution.parents.iter().find(|(seen, _)| seen == parent);
                 if record.state == StepState::Complete {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tasker::model::id::StepKey;
 use tasker::model::retry::Backoff;
+use tasker::model::trigger::TriggerRule;
 use tasker::{PermanentError, RetryableError, Step, StepContext, StepResult, TaskHandler};
 
 use crate::chance::Chance;
@@ -34,16 +35,42 @@ struct Node {
     retryable: bool,
     backoff: Backoff,
     timeout: Option<Duration>,
+    rule: TriggerRule,
+    waits: Waits,
 }
+
+/// What a step waits for before it starts.
+#[derive(Debug, Clone, Copy)]
+enum Waits {
+    Nothing,
+    Delay(Duration),
+    /// At most so long; then it goes on, or fails.
+    Signal(Duration, bool),
+}
+
+/// The signal that steps wait for.
+pub(crate) const SIGNAL: &str = "go";
 
 impl Definition {
     /// Draws a definition.
     pub(crate) fn draw(chance: &mut Chance, namespace: &str, name: String) -> Definition {
         let parents = draw_shape(chance);
         let timed = chance.happens(0.3);
+        let ruled = chance.happens(0.5);
+        let waiting = chance.happens(0.4);
         let steps = parents
             .into_iter()
             .map(|parents| Node {
+                rule: if ruled {
+                    draw_rule(chance, parents.len())
+                } else {
+                    TriggerRule::default()
+                },
+                waits: if waiting {
+                    draw_waits(chance)
+                } else {
+                    Waits::Nothing
+                },
                 parents,
                 limit: chance.number(1..=5),
                 retryable: chance.happens(0.9),
@@ -85,7 +112,14 @@ impl Definition {
             .retry_limit(node.limit)
             .retryable(node.retryable)
             .backoff(node.backoff.clone())
+            .trigger_rule(node.rule)
             .skippable(true);
+            step = match node.waits {
+                Waits::Nothing => step,
+                Waits::Delay(delay) => step.delay(delay),
+                Waits::Signal(timeout, true) => step.wait_for_or(SIGNAL, timeout, json!(null)),
+                Waits::Signal(timeout, false) => step.wait_for_within(SIGNAL, timeout),
+            };
             if let Some(timeout) = node.timeout {
                 step = step.timeout(timeout);
             }
@@ -133,6 +167,28 @@ fn draw_shape(chance: &mut Chance) -> Vec<Vec<usize>> {
                 })
                 .collect()
         }
+    }
+}
+
+fn draw_rule(chance: &mut Chance, parents: usize) -> TriggerRule {
+    let most = u32::try_from(parents).expect("invariant: a few");
+    match chance.number(0..8) {
+        0 => TriggerRule::AllSuccess,
+        1 => TriggerRule::AnySuccess,
+        2 => TriggerRule::AnyFailed,
+        3 => TriggerRule::AllDone,
+        4 if most > 0 => TriggerRule::AtLeast(chance.number(1..=most)),
+        _ => TriggerRule::NoneFailed,
+    }
+}
+
+fn draw_waits(chance: &mut Chance) -> Waits {
+    let span = Duration::from_millis(chance.number(0..120_000));
+    match chance.number(0..5) {
+        0 => Waits::Delay(span),
+        1 => Waits::Signal(span, true),
+        2 => Waits::Signal(span, false),
+        _ => Waits::Nothing,
     }
 }
 

@@ -15,6 +15,7 @@ use tasker_model::step::{StepEvent, StepState};
 use tasker_model::task::{TaskEvent, TaskState};
 use tasker_model::template::TaskTemplate;
 use tasker_model::transition::{Change, Reason, Transition};
+use tasker_model::trigger::{ParentEnd, TriggerRule};
 
 use crate::record::{StepRecord, TaskDetail};
 
@@ -94,6 +95,20 @@ impl Audit<'_> {
                 format!(
                     "step `{name}` keeps {} unfinished parents, it has {unfinished}",
                     step.unfinished_parents
+                )
+            });
+            let ends = parents.iter().filter_map(|parent| {
+                let parent = &detail.steps[*parent as usize];
+                let end = ParentEnd::of(parent.state, parent.due_at.is_some())?;
+                self.template.counted(step.position, end)
+            });
+            let counted: i32 = ends.sum();
+            let awaited = self.template.awaited(step.position);
+            let awaited = awaited.map(|awaited| awaited.cast_signed() - counted);
+            self.expect(step.awaited == awaited, "I4", || {
+                format!(
+                    "step `{name}` keeps {:?} awaited parents, it has {awaited:?}",
+                    step.awaited
                 )
             });
             self.expect(step.attempts <= step.attempt_limit, "I3", || {
@@ -252,16 +267,41 @@ impl Audit<'_> {
             format!("transition {number} to {to} is illegal")
         });
         if to == StepState::InProgress {
-            *starts.entry(position).or_default() += 1;
+            let count = starts.entry(position).or_default();
+            *count += 1;
+            if *count > 1 {
+                // Its rule was asked once; a person may have sent a parent round again since.
+                return;
+            }
             let parents = self.template.dag().parents(position);
-            let early = parents
+            let state = |parent: &Position| steps.get(parent).copied();
+            let unfinished = parents
                 .iter()
-                .find(|p| !steps.get(p).is_some_and(|s| s.is_done()));
-            self.expect(early.is_none(), "I1", || {
-                format!("transition {number} starts step {position} before step {early:?} is done")
+                .filter(|p| !state(p).is_some_and(StepState::is_done))
+                .count();
+            let counted: i32 = parents
+                .iter()
+                .filter_map(|parent| {
+                    // Whether a failed parent had failed for good is not on record.
+                    let end = ParentEnd::of(state(parent)?, false)?;
+                    self.template.counted(position, end)
+                })
+                .sum();
+            let awaited = self.template.awaited(position);
+            let awaited = awaited.map(|awaited| awaited.cast_signed() - counted);
+            let unfinished = u32::try_from(unfinished).unwrap_or(u32::MAX);
+            let decided = TriggerRule::is_decided(unfinished, awaited);
+            self.expect(decided, "I1", || {
+                format!(
+                    "transition {number} starts step {position} with {unfinished} parents that \
+                     are not done"
+                )
             });
         }
-        if transition.reason == Some(Reason::HandedBack) {
+        if matches!(
+            transition.reason,
+            Some(Reason::HandedBack | Reason::Waiting)
+        ) {
             *starts.entry(position).or_default() -= 1;
         }
     }

@@ -22,6 +22,7 @@ mod claim;
 mod complete;
 mod held;
 mod sheet;
+mod signal;
 mod query;
 mod figures;
 mod delete;
@@ -43,7 +44,7 @@ use crate::figures::{Analytics, SlowStep, SlowTask, Slowest, SystemHealth};
 use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 use crate::store::{
     ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page,
-    Progress, Recorded, Runnable, Store, TaskFilter,
+    Progress, Recorded, Runnable, Signal, Signalled, Store, TaskFilter,
 };
 use address::Address;
 use bell::Bell;
@@ -218,6 +219,14 @@ impl Store for PostgresStore {
         actor: String,
     ) -> BoxFuture<'_, Result<TaskState, StoreError>> {
         self.run(|inner| async move { inner.operate(task_id, order, actor).await })
+    }
+
+    fn signal(
+        &self,
+        task_id: TaskId,
+        signal: Signal,
+    ) -> BoxFuture<'_, Result<Signalled, StoreError>> {
+        self.run(|inner| async move { inner.signal(task_id, signal).await })
     }
 
     fn task(&self, task_id: TaskId) -> BoxFuture<'_, Result<Option<TaskRecord>, StoreError>> {

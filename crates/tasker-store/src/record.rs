@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tasker_model::id::{Position, TaskId, WorkerId};
 use tasker_model::json::Json;
+use tasker_model::name::SignalName;
 use tasker_model::name::{Namespace, Queue, StepName, TaskName, Version};
 use tasker_model::outcome::FailureKind;
 use tasker_model::readiness::{StepFacts, StepReadiness};
@@ -137,6 +138,12 @@ pub struct StepRecord {
     pub lost_attempts: u32,
     /// Parents that are not done.
     pub unfinished_parents: u32,
+    /// How many more parents must end as the trigger rule asks, if it counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub awaited: Option<i32>,
+    /// The signal that it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<SignalName>,
     /// When it is to be looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_at: Option<Timestamp>,
@@ -165,6 +172,7 @@ impl StepRecord {
             attempts: self.attempts,
             attempt_limit: self.attempt_limit,
             unfinished_parents: self.unfinished_parents,
+            awaited: self.awaited,
             due_at: self.due_at,
             failure: self.failure,
         }
@@ -180,6 +188,21 @@ pub struct TaskDetail {
     pub steps: Vec<StepRecord>,
     /// Its record, in order.
     pub transitions: Vec<Transition>,
+    /// The signals that it was sent, by name.
+    pub signals: Vec<SignalRecord>,
+}
+
+/// A signal as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SignalRecord {
+    /// Its name.
+    pub name: SignalName,
+    /// What came with it.
+    pub payload: Json,
+    /// Who sent it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 impl TaskDetail {

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use tasker_model::id::{Position, StepKey, TaskId, WorkerId};
 use tasker_model::json::Json;
+use tasker_model::name::SignalName;
 use tasker_model::outcome::{Failure, FailureKind};
 use tasker_model::readiness::{StepFacts, should_be_due};
 use tasker_model::request::LABEL_CHARS_MAX;
@@ -17,6 +18,7 @@ use tasker_model::step::{StepEvent, StepState};
 use tasker_model::task::{TaskEvent, TaskState};
 use tasker_model::template::TaskTemplate;
 use tasker_model::transition::Reason;
+use tasker_model::trigger::{ParentEnd, TriggerRule};
 
 use crate::error::StoreError;
 use crate::store::Order;
@@ -34,6 +36,9 @@ pub(crate) struct Step {
     pub(crate) failure: Option<FailureKind>,
     pub(crate) worker: Option<WorkerId>,
     pub(crate) finished_at: Option<Timestamp>,
+    pub(crate) awaited: Option<i32>,
+    pub(crate) waited_until: Option<Timestamp>,
+    pub(crate) awaits: Option<SignalName>,
     /// A result that the order gives; `None` leaves the stored one alone.
     pub(crate) result: Option<Json>,
 }
@@ -45,6 +50,7 @@ impl Step {
             attempts: self.attempts,
             attempt_limit: self.attempt_limit,
             unfinished_parents: self.unfinished_parents,
+            awaited: self.awaited,
             due_at: self.due_at,
             failure: self.failure,
         }
@@ -161,6 +167,9 @@ impl Sheet {
                 attempt_limit,
             } => self.raise_limit(*position, *attempt_limit, &by)?,
         }
+        if !matches!(order, Order::CancelTask | Order::ResolveTask) {
+            self.ripen();
+        }
         self.reopen(by)?;
         self.roll_up()
     }
@@ -209,10 +218,11 @@ impl Sheet {
     /// Nothing more is to be done about the step, and nobody runs it.
     fn end(&mut self, position: Position) {
         let now = self.now;
-        let step = self.change(position);
-        step.due_at = None;
-        step.worker = None;
-        step.finished_at = Some(now);
+        self.alter(position, |step| {
+            step.due_at = None;
+            step.worker = None;
+            step.finished_at = Some(now);
+        });
     }
 
     fn move_step(
@@ -229,8 +239,48 @@ impl Sheet {
             to: to.as_str(),
             note,
         });
-        self.change(position).state = to;
+        self.alter(position, |step| step.state = to);
         Ok(())
+    }
+
+    /// Changes what an end of the step depends on, and tells its children.
+    fn alter(&mut self, position: Position, change: impl FnOnce(&mut Step)) {
+        let end = |step: &Step| ParentEnd::of(step.state, step.due_at.is_some());
+        let before = end(self.step(position));
+        change(self.change(position));
+        let after = end(self.step(position));
+        if before == after {
+            return;
+        }
+        let is_done = |end| matches!(end, Some(ParentEnd::Success | ParentEnd::Skip));
+        let template = self.template.clone();
+        for &child in template.dag().children(position) {
+            let counts = |end: Option<ParentEnd>| end.and_then(|end| template.counted(child, end));
+            let (undone, counted) = (counts(before).unwrap_or(0), counts(after).unwrap_or(0));
+            let child = self.change(child);
+            if !is_done(before) && is_done(after) {
+                child.unfinished_parents -= 1;
+            }
+            child.awaited = child.awaited.map(|awaited| awaited + undone - counted);
+        }
+    }
+
+    /// Steps that have not started become due when their rule is decided, and wait again when the
+    /// parent that decided it goes round again.
+    fn ripen(&mut self) {
+        let now = self.now;
+        for position in self.positions(|step| step.state == StepState::Pending) {
+            let step = self.step(position);
+            let decided = TriggerRule::is_decided(step.unfinished_parents, step.awaited);
+            if decided && step.due_at.is_none() {
+                self.change(position).due_at = Some(now);
+            } else if !decided && step.due_at.is_some() {
+                let step = self.change(position);
+                step.due_at = None;
+                step.waited_until = None;
+                step.awaits = None;
+            }
+        }
     }
 
     fn move_task(&mut self, event: TaskEvent, note: Note) -> Result<(), StoreError> {
@@ -303,10 +353,6 @@ impl Sheet {
     /// Due at once, with at least `attempts` left.
     fn retry(&mut self, position: Position, attempts: u32, by: &Note) -> Result<(), StoreError> {
         let step = self.step(position);
-        assert!(
-            step.state != StepState::Error || step.unfinished_parents == 0,
-            "a step that failed had started"
-        );
         let note = Note {
             attempt: Some(step.attempts + 1),
             ..by.clone()
@@ -321,6 +367,9 @@ impl Sheet {
         step.failure = None;
         step.worker = None;
         step.finished_at = None;
+        // What it waited for, it waits for anew; a signal that has come stays.
+        step.waited_until = None;
+        step.awaits = None;
         Ok(())
     }
 
@@ -342,14 +391,6 @@ impl Sheet {
         let step = self.change(position);
         step.failure = None;
         step.result = result.cloned();
-        let now = self.now;
-        for child in self.template.clone().dag().children(position) {
-            let child = self.change(*child);
-            child.unfinished_parents -= 1;
-            if child.unfinished_parents == 0 && child.state == StepState::Pending {
-                child.due_at = Some(now);
-            }
-        }
         Ok(())
     }
 

@@ -11,6 +11,8 @@ mod writer;
 mod row;
 mod work;
 mod sheet;
+mod signal;
+mod children;
 mod claim;
 mod create;
 mod complete;
@@ -41,7 +43,7 @@ use crate::figures::{Analytics, SlowStep, SlowTask, Slowest, SystemHealth};
 use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
 use crate::store::{
     ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page,
-    Progress, Recorded, Runnable, Store, TaskFilter,
+    Progress, Recorded, Runnable, Signal, Signalled, Store, TaskFilter,
 };
 use connection::Location;
 use transaction::Tx;
@@ -197,6 +199,14 @@ impl Store for SqliteStore {
         actor: String,
     ) -> BoxFuture<'_, Result<TaskState, StoreError>> {
         self.write(move |tx| sheet::operate(tx, task_id, &order, &actor))
+    }
+
+    fn signal(
+        &self,
+        task_id: TaskId,
+        signal: Signal,
+    ) -> BoxFuture<'_, Result<Signalled, StoreError>> {
+        self.write(move |tx| signal::signal(tx, task_id, &signal))
     }
 
     fn task(&self, task_id: TaskId) -> BoxFuture<'_, Result<Option<TaskRecord>, StoreError>> {

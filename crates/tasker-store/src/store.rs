@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use tasker_model::id::{Position, StepKey, TaskId, WorkerId};
 use tasker_model::identity::Identity;
 use tasker_model::json::Json;
-use tasker_model::name::Queue;
+use tasker_model::name::{Queue, SignalName};
 use tasker_model::outcome::Settlement;
 use tasker_model::request::CheckedRequest;
+use tasker_model::step::StepState;
 use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
 
@@ -85,6 +86,45 @@ pub struct ClaimedStep {
     /// The results of its parents, in the order in which it names them; `None` where a parent
     /// was skipped or resolved without a result.
     pub parents: Arc<[(Position, Option<Json>)]>,
+    /// The states of its parents, in the same order.
+    pub parent_states: Arc<[StepState]>,
+    /// For a step that waits for a time or a signal: until when it was given back, if it was.
+    pub waited_until: Option<Timestamp>,
+    /// What came with the signal that it waited for, if it has come.
+    pub signal: Option<Json>,
+}
+
+/// A signal to a task.
+#[derive(Debug, Clone)]
+pub struct Signal {
+    /// Its name.
+    pub name: SignalName,
+    /// What comes with it.
+    pub payload: Json,
+    /// Who sends it.
+    pub by: String,
+}
+
+impl Signal {
+    /// Whether a task in this state can be sent one.
+    pub(crate) fn check(state: TaskState) -> Result<(), StoreError> {
+        if state.is_final() {
+            let text = format!("the task is {state}; nothing of it waits for a signal any more");
+            return Err(StoreError::Refused(text));
+        }
+        Ok(())
+    }
+}
+
+/// What became of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signalled {
+    /// A step waited for it, and goes on.
+    Delivered,
+    /// No step waits for it yet; it is kept until one does.
+    Kept,
+    /// The task has had a signal of this name; that one counts, and nothing has changed.
+    Known,
 }
 
 /// A task to create.
@@ -126,6 +166,8 @@ pub struct Completion {
     pub lease: Lease,
     /// What becomes of its step.
     pub settlement: Settlement,
+    /// The lines that its handler logged, each ended by a newline.
+    pub log: Option<String>,
     /// The task's context as it was claimed, if the worker still has it: then children that are
     /// handed over need not read it again.
     pub context: Option<Json>,
@@ -320,6 +362,16 @@ pub trait Store: Send + Sync + 'static {
         order: Order,
         actor: String,
     ) -> BoxFuture<'_, Result<TaskState, StoreError>>;
+
+    /// Sends a signal to a task: steps that wait for it are due, and those that will wait find it.
+    ///
+    /// The first signal of a name counts, so that sending is safe to repeat. A task that is final is
+    /// `Refused`.
+    fn signal(
+        &self,
+        task_id: TaskId,
+        signal: Signal,
+    ) -> BoxFuture<'_, Result<Signalled, StoreError>>;
 
     /// A task without its steps.
     fn task(&self, task_id: TaskId) -> BoxFuture<'_, Result<Option<TaskRecord>, StoreError>>;

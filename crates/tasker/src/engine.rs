@@ -8,7 +8,7 @@ use tasker_model::id::{TaskId, WorkerId};
 use tasker_model::json::Json;
 use tasker_model::task::TaskState;
 use tasker_store::record::WorkerRecord;
-use tasker_store::store::Order;
+use tasker_store::store::{Order, Signalled};
 use tasker_store::{Clock, Store, StoreError, SystemClock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -20,8 +20,13 @@ use crate::health::{self, Health};
 use crate::options::Options;
 use crate::registry::Registry;
 use crate::retention::Sweeper;
+use crate::signal;
+use crate::steps::programs_ended;
 use crate::task::step_position;
 use crate::worker::{Message, Parts, Thread, Worker, random_worker_id};
+
+/// How long an engine that stops waits for programs that were killed.
+const PROGRAMS_END_WITHIN: Duration = Duration::from_secs(10);
 
 /// How the engine of a process is put together.
 pub struct Builder {
@@ -303,6 +308,22 @@ impl Tasker {
         self.operate(task, Order::SkipStep(position), actor).await
     }
 
+    /// Sends a signal to a task: steps that wait for it go on, and those that will wait find it.
+    ///
+    /// The first signal of a name counts, so that sending is safe to repeat.
+    pub async fn signal(
+        &self,
+        task: TaskId,
+        name: &str,
+        payload: &serde_json::Value,
+        actor: &str,
+    ) -> Result<Signalled, Error> {
+        let sent = signal::send(&*self.store, task, name, payload, actor).await?;
+        // An engine that has stopped runs nothing that could be told.
+        let _ = self.engine.send(Message::Look);
+        Ok(sent)
+    }
+
     /// Allows a step this many attempts in all.
     pub async fn raise_limit(
         &self,
@@ -338,8 +359,15 @@ impl Tasker {
         let _ = self.engine.send(Message::Stop(self.grace));
         // Dropped with the loop: an error means just that it has ended.
         drop(self.end.await);
-        self.thread
-            .map_or(Ok(()), JoinHandle::join)
-            .map_err(|_| Error::Stopped)
+        let Some(thread) = self.thread else {
+            return Ok(());
+        };
+        let joined = thread.join().map_err(|_| Error::Stopped);
+        // A program that ignores its end outlives the process otherwise.
+        let ended = tokio::task::spawn_blocking(|| programs_ended(PROGRAMS_END_WITHIN)).await;
+        if !ended.unwrap_or(false) {
+            tracing::warn!("programs of steps did not end in time");
+        }
+        joined
     }
 }

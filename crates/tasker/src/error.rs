@@ -47,6 +47,9 @@ pub enum Error {
         /// The names of its steps.
         known: Vec<String>,
     },
+    /// No step of the task waits for such a signal.
+    #[error("{0}")]
+    NoSuchSignal(String),
     /// The text is not an id.
     #[error(transparent)]
     InvalidId(#[from] InvalidId),
@@ -111,6 +114,16 @@ pub enum HandlerProblem {
     /// The version is none.
     #[error(transparent)]
     Version(#[from] InvalidVersion),
+    /// A step cannot be performed as it is written.
+    #[error("step `{step}`, {at}: {problem}")]
+    Code {
+        /// The step.
+        step: String,
+        /// The key, and where in its value.
+        at: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The steps or the schema do not hold together.
     #[error("{}", .0.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Template(#[from] InvalidTemplate),

@@ -19,6 +19,9 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::code::Code;
+use crate::gate::Asked;
+use crate::handler::log::AttemptLog;
 use crate::handler::{StepCode, StepContext};
 
 /// The end of an attempt, told to the engine from wherever the handler ran.
@@ -36,6 +39,7 @@ pub(crate) struct Attempt {
     until: Timestamp,
     cancel: CancellationToken,
     abort: AbortHandle,
+    log: AttemptLog,
 }
 
 /// All attempts that this worker runs.
@@ -73,7 +77,7 @@ impl Attempts {
     pub(crate) fn start(
         &mut self,
         mut claimed: ClaimedStep,
-        handler: StepCode,
+        code: Code,
         until: Timestamp,
         tell: impl FnOnce(Ended) + Send + 'static,
     ) -> bool {
@@ -84,17 +88,25 @@ impl Attempts {
         let replaced = replaced.is_some();
         let cancel = CancellationToken::new();
         let fits = fit_context(&mut claimed);
-        let context = StepContext::new(&claimed, cancel.clone());
-        let limit = self.result_bytes_max;
+        let asked = Asked::of(&claimed);
+        let mut context = StepContext::new(&claimed, cancel.clone());
+        let (limit, log) = (self.result_bytes_max, context.attempt_log());
         let mut report = Report {
             step,
             attempt,
             tell: Some(tell),
         };
         let task = self.runtime.spawn(async move {
-            let outcome = match fits {
-                Ok(()) => perform(handler, context, limit).await,
-                Err(problem) => Outcome::Failed(Failure::new(FailureKind::Permanent, problem)),
+            let known = match fits {
+                Ok(()) => code.gate.outcome_without_handler(&asked, &mut context),
+                Err(problem) => Some(Outcome::Failed(Failure::new(
+                    FailureKind::Permanent,
+                    problem,
+                ))),
+            };
+            let outcome = match known {
+                None => perform(code.handler, context, limit).await,
+                Some(outcome) => outcome,
             };
             report.send(outcome);
         });
@@ -103,6 +115,7 @@ impl Attempts {
             until,
             cancel,
             abort: task.abort_handle(),
+            log,
         };
         self.deadlines.insert((until, step));
         self.running.insert(step, started);
@@ -153,6 +166,11 @@ impl Attempts {
 }
 
 impl Attempt {
+    /// What its handler has logged.
+    pub(crate) fn log(&self) -> Option<String> {
+        self.log.text()
+    }
+
     /// Tells the handler, and drops its future where it next awaits.
     pub(crate) fn stop(&self) {
         self.cancel.cancel();

@@ -9,7 +9,8 @@ use tasker_model::outcome::FailureKind;
 use tasker_model::readiness::{Readiness, readiness};
 use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
-use tasker_model::transition::{Change, Transition};
+use tasker_model::transition::{Change, Reason, Transition};
+use tasker_model::wait::NEVER;
 use tasker_store::Store;
 use tasker_store::record::{QueueRecord, StepRecord, TaskDetail, WorkerRecord};
 
@@ -80,16 +81,27 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn why(&self, step: &StepRecord) -> String {
         match readiness(step.facts(), self.now) {
-            Readiness::Done => format!("it is {}", step.state.status()),
+            Readiness::Done => self.done(step),
             Readiness::Cancelled => "it was cancelled".to_owned(),
             Readiness::Running { lease_until } => self.running(step, lease_until),
             Readiness::WaitingForParents { .. } => self.parents(step),
-            Readiness::WaitingUntil(due) => self.backoff(step, due),
+            Readiness::WaitingUntil(due) => self.waits(step, due),
             Readiness::Blocked => self.blocked(step),
             Readiness::LeaseExpired => {
                 format!("its worker has vanished; {}", self.for_a_worker(step))
             }
             Readiness::Ready => self.for_a_worker(step),
+        }
+    }
+
+    fn done(&self, step: &StepRecord) -> String {
+        let reason = self.last_change(step).and_then(|last| last.reason);
+        match reason {
+            Some(Reason::Condition | Reason::TriggerRule) => {
+                let last = self.last_change(step);
+                last.map_or_else(String::new, Transition::description)
+            }
+            _ => format!("it is {}", step.state.status()),
         }
     }
 
@@ -125,6 +137,22 @@ impl Asked<'_> {
         match waiting.len().saturating_sub(8) {
             0 => format!("it waits for {shown}"),
             more => format!("it waits for {shown} and {more} more"),
+        }
+    }
+
+    /// It waits for a signal, for a time that its definition names, or for its retry.
+    fn waits(&self, step: &StepRecord, due: Timestamp) -> String {
+        let is_waiting = self
+            .last_change(step)
+            .is_some_and(|last| last.reason == Some(Reason::Waiting));
+        match &step.awaits {
+            Some(signal) if due >= NEVER => format!("it waits for signal `{signal}`"),
+            Some(signal) => {
+                let in_ = self.in_(due);
+                format!("it waits for signal `{signal}`, at most until {due}: for {in_}")
+            }
+            None if is_waiting => format!("it waits until {due}: for {}", self.in_(due)),
+            None => self.backoff(step, due),
         }
     }
 
@@ -184,10 +212,19 @@ impl Asked<'_> {
         format!("it is ready, but no worker runs {handler}")
     }
 
+    fn changes(&self, step: &StepRecord) -> impl Iterator<Item = &Transition> {
+        let step = step.position;
+        let of_step = move |transition: &&Transition| matches!(transition.change, Change::Step { position, .. } if position == step);
+        self.detail.transitions.iter().rev().filter(of_step)
+    }
+
+    fn last_change(&self, step: &StepRecord) -> Option<&Transition> {
+        self.changes(step).next()
+    }
+
     fn last_failure(&self, step: &StepRecord) -> Option<&tasker_model::outcome::Failure> {
-        let of_step = |transition: &&Transition| matches!(transition.change, Change::Step { position, .. } if position == step.position);
-        let mut changes = self.detail.transitions.iter().rev().filter(of_step);
-        changes.find_map(|transition| transition.failure.as_ref())
+        self.changes(step)
+            .find_map(|transition| transition.failure.as_ref())
     }
 
     fn in_(&self, time: Timestamp) -> String {

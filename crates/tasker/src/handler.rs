@@ -6,6 +6,7 @@
 pub mod error;
 mod type_name;
 mod state;
+pub(crate) mod log;
 pub mod context;
 mod reference;
 mod argument;
@@ -17,15 +18,15 @@ mod definition;
 mod task_definition;
 
 pub use argument::{
-    AllTaken, Argument, Arguments, Attempt, Cancellation, Context, IdempotencyKey, Inputs, Needs,
-    Parent, Parents, State, Takes,
+    AllTaken, Argument, Arguments, Attempt, Cancellation, Config, Context, IdempotencyKey, Inputs,
+    Log, Needs, Parent, Parents, Signal, State, Takes,
 };
 pub use context::StepContext;
 pub use definition::{Definition, TaskHandler};
 pub use error::{HandlerError, NonRetryableError, PermanentError, RetryableError, StepError};
 pub use function::{StepFunction, StepFuture, StepOutput};
 pub use reference::{Append, Many, Next, NoResult, ParentRef, ParentRefs, Read, StepRef};
-pub(crate) use step::StepCode;
+pub(crate) use step::{COMMAND, HTTP, PASS, StepCode, pass};
 pub use step::{Step, Typed, Untyped, step};
 pub use step_handler::{StepHandler, Whole};
 pub use task_definition::TaskDefinition;

@@ -8,6 +8,12 @@
 pub mod error;
 pub mod options;
 pub mod handler;
+mod expression;
+mod steps;
+mod gate;
+mod code;
+pub mod yaml;
+mod step_handlers;
 mod registry;
 mod events;
 mod execute;
@@ -17,6 +23,7 @@ mod task;
 mod executor;
 mod explain;
 mod doctor;
+mod signal;
 mod retention;
 mod health;
 mod engine;
@@ -28,14 +35,23 @@ pub use events::Events;
 pub use executor::TaskExecutor;
 pub use explain::{Explanation, explain};
 pub use handler::{
-    Argument, Attempt, Cancellation, Context, HandlerError, IdempotencyKey, NonRetryableError,
-    Parent, Parents, PermanentError, RetryableError, State, Step, StepContext, StepError,
-    StepHandler, StepRef, StepResult, TaskDefinition, TaskHandler, step,
+    Argument, Attempt, Cancellation, Config, Context, HandlerError, IdempotencyKey, Log,
+    NonRetryableError, Parent, Parents, PermanentError, RetryableError, Signal, State, Step,
+    StepContext, StepError, StepHandler, StepRef, StepResult, TaskDefinition, TaskHandler, step,
 };
 pub use health::Health;
 pub use options::{Options, Retention};
 pub use retention::prune;
+pub use signal::send as send_signal;
+pub use step_handlers::StepHandlers;
 pub use task::{Task, WorkflowStep, step_position};
 pub use tasker_model as model;
 pub use tasker_model::request::TaskRequest;
 pub use tasker_store as store;
+
+/// The pages whose programs are compiled with the tests.
+#[cfg(doctest)]
+mod pages {
+    #[doc = include_str!("../../../docs/YAML.md")]
+    struct Yaml;
+}

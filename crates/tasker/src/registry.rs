@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use tasker_model::dag::nearest;
-use tasker_model::name::Version;
+use tasker_model::name::{Namespace, Version};
 use tasker_model::request::TaskRequest;
 use tasker_model::template::{ContentHash, TaskTemplate};
 
-use crate::error::Error;
-use crate::handler::{StepCode, TaskHandler};
+use crate::code::{Code, code};
+use crate::error::{Error, HandlerProblem, InvalidHandler};
+use crate::handler::TaskHandler;
 
 /// Task handlers by namespace, name and version.
 #[derive(Default)]
@@ -16,7 +17,7 @@ pub(crate) struct Registry {
     handlers: Vec<TaskHandler>,
     /// The code for each step of a definition, by position; also of definitions that older
     /// programs registered, where this program has code for all their steps.
-    runnable: HashMap<ContentHash, Vec<StepCode>>,
+    runnable: HashMap<ContentHash, Vec<Code>>,
 }
 
 impl Registry {
@@ -28,7 +29,8 @@ impl Registry {
         {
             return Err(Error::DuplicateHandler(handler.template.full_name()));
         }
-        self.adopt(&handler.template, &handler);
+        let code = code_of(&handler.template, &handler)?;
+        self.runnable.insert(handler.template.hash(), code);
         self.handlers.push(handler);
         Ok(())
     }
@@ -42,18 +44,9 @@ impl Registry {
             .handlers
             .iter()
             .find(|known| same_version(&known.template, template));
-        known
-            .cloned()
-            .is_some_and(|handler| self.adopt(template, &handler))
-    }
-
-    fn adopt(&mut self, template: &TaskTemplate, handler: &TaskHandler) -> bool {
-        let steps = &template.source().steps;
-        let code: Option<Vec<_>> = steps
-            .iter()
-            .map(|step| handler.step_code(&step.handler).cloned())
-            .collect();
-        let Some(code) = code else { return false };
+        let Some(Ok(code)) = known.map(|known| code_of(template, known)) else {
+            return false;
+        };
         self.runnable.insert(template.hash(), code);
         true
     }
@@ -63,17 +56,33 @@ impl Registry {
     }
 
     /// The code for a step of a definition that this process can run.
-    pub(crate) fn step_handler(&self, hash: ContentHash, position: u32) -> Option<&StepCode> {
+    pub(crate) fn code(&self, hash: ContentHash, position: u32) -> Option<&Code> {
         self.runnable.get(&hash)?.get(position as usize)
     }
 
     /// The handler that a request means: the version it names, or else the highest.
+    ///
+    /// `shop/order` means `order` of namespace `shop` (spec 16 S-58), unless a handler has that
+    /// very name.
     pub(crate) fn find(&self, request: &TaskRequest) -> Result<&TaskHandler, Error> {
+        let named = |namespace: &str, name: &str| {
+            let source = |handler: &TaskHandler| {
+                let source = handler.template.source();
+                source.namespace.as_str() == namespace && source.name.as_str() == name
+            };
+            self.handlers.iter().any(source)
+        };
+        let (mut namespace, mut name) = (request.namespace.as_str(), request.name.as_str());
+        if let Some((prefix, bare)) = name.split_once('/')
+            && (prefix == namespace || namespace == Namespace::DEFAULT)
+            && !named(namespace, name)
+        {
+            (namespace, name) = (prefix, bare);
+        }
         let of_name = || {
             self.handlers.iter().filter(|handler| {
                 let source = handler.template.source();
-                source.namespace.as_str() == request.namespace
-                    && source.name.as_str() == request.name
+                source.namespace.as_str() == namespace && source.name.as_str() == name
             })
         };
         let version = |handler: &&TaskHandler| handler.template.source().version;
@@ -89,7 +98,7 @@ impl Registry {
 
     fn no_handler(&self, request: &TaskRequest, mut versions: Vec<Version>) -> String {
         let mut text = format!("No task handler for {}", request.name);
-        if request.namespace != tasker_model::name::Namespace::DEFAULT {
+        if request.namespace != Namespace::DEFAULT {
             text += &format!(" in namespace {}", request.namespace);
         }
         if let Some(version) = request.version {
@@ -112,6 +121,31 @@ impl Registry {
             None => format!("{text}; registered: {}", known.join(", ")),
         }
     }
+}
+
+/// The code for each step of a definition, by position; the error names everything that is wrong.
+fn code_of(template: &TaskTemplate, own: &TaskHandler) -> Result<Vec<Code>, InvalidHandler> {
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
+    for step in &template.source().steps {
+        match code(own, step) {
+            Ok(code) => found.push(code),
+            Err(wrong) => problems.extend(wrong.into_iter().map(|wrong| {
+                let (step, at) = (
+                    step.name.to_string(),
+                    format!("{}{}", wrong.key, wrong.path),
+                );
+                let problem = wrong.problem;
+                HandlerProblem::Code { step, at, problem }
+            })),
+        }
+    }
+    if problems.is_empty() {
+        return Ok(found);
+    }
+    Err(InvalidHandler {
+        full_name: template.full_name(),
+        problems,
+    })
 }
 
 fn same_version(a: &TaskTemplate, b: &TaskTemplate) -> bool {
@@ -156,6 +190,20 @@ mod tests {
             .find(&request.version(Version::new(0, 9, 0)))
             .unwrap();
         assert_eq!(older.template.full_name(), "payments.refund@0.9.0");
+    }
+
+    #[test]
+    fn a_name_with_its_namespace_in_front_is_understood() {
+        let registry = registry();
+        for request in [
+            TaskRequest::new("payments/refund"),
+            TaskRequest::new("payments/refund").namespace("payments"),
+        ] {
+            let found = registry.find(&request).unwrap();
+            assert_eq!(found.template.full_name(), "payments.refund@0.10.0");
+        }
+        let other = TaskRequest::new("payments/refund").namespace("shop");
+        assert!(registry.find(&other).is_err());
     }
 
     #[test]

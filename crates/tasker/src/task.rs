@@ -1,5 +1,6 @@
 //! A task as the library hands it out.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,10 @@ use serde_json::Value;
 use tasker_model::dag::Dag;
 use tasker_model::id::{Position, TaskId};
 use tasker_model::json::Json;
+use tasker_model::outcome::Failure;
 use tasker_model::step::StepState;
 use tasker_model::task::TaskState;
+use tasker_model::transition::Change;
 use tasker_store::Store;
 use tasker_store::record::TaskDetail;
 use tokio::sync::{mpsc, oneshot};
@@ -52,6 +55,8 @@ pub struct WorkflowStep {
     pub attempts: u32,
     /// What it produced.
     pub result: Option<Value>,
+    /// For a step that failed: what its last failure said.
+    pub error: Option<String>,
 }
 
 impl WorkflowStep {
@@ -178,6 +183,7 @@ impl Task {
 fn steps_in_order(detail: &TaskDetail, dag: &Dag) -> Result<Vec<WorkflowStep>, Error> {
     let mut order: Vec<Position> = dag.order().to_vec();
     order.sort_by_key(|position| (dag.level(*position), *position));
+    let failures = last_failures(detail);
     let steps = order.into_iter().map(|position| {
         let step = &detail.steps[position as usize];
         let result = step.result.as_ref().map(Json::read).transpose();
@@ -187,9 +193,26 @@ fn steps_in_order(detail: &TaskDetail, dag: &Dag) -> Result<Vec<WorkflowStep>, E
             state: step.state,
             attempts: step.attempts,
             result: result.map_err(|error| Error::NotJson(Arc::new(error)))?,
+            error: failures
+                .get(&position)
+                .map(|failure| failure.message.clone()),
         })
     });
     steps.collect()
+}
+
+/// The last failure of every step that has failed.
+fn last_failures(detail: &TaskDetail) -> HashMap<Position, &Failure> {
+    let mut failures = HashMap::new();
+    for transition in &detail.transitions {
+        if let (Change::Step { position, .. }, Some(failure)) =
+            (transition.change, &transition.failure)
+            && detail.steps[position as usize].state == StepState::Error
+        {
+            failures.insert(position, failure);
+        }
+    }
+    failures
 }
 
 /// The place of a step that a person names.

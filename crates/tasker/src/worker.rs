@@ -181,6 +181,8 @@ pub(crate) struct Worker {
     /// Something due may be waiting in the store for a free slot.
     backlog: bool,
     holdings: Holdings,
+    /// Leases that were found lost while the question of what is held was under way.
+    lost_meanwhile: Vec<Lease>,
     next_claim: Timestamp,
     next_look: Timestamp,
     next_beat: Timestamp,
@@ -239,6 +241,7 @@ impl Worker {
             under_way: UnderWay::default(),
             backlog: true,
             holdings: Holdings::Known,
+            lost_meanwhile: Vec::new(),
             next_claim: now,
             next_look: now,
             next_beat: now,
@@ -411,14 +414,14 @@ impl Worker {
             Fact::StepStarted { step, attempt }
         });
         let until = until(at, self.timeout(definition.timeout_ms));
-        let handler = self
+        let code = self
             .registry
-            .step_handler(claimed.template.hash(), step.position)
+            .code(claimed.template.hash(), step.position)
             .cloned();
-        let (Some(handler), Some(own)) = (handler, self.own.upgrade()) else {
+        let (Some(code), Some(own)) = (code, self.own.upgrade()) else {
             return self.refuse(&claimed);
         };
-        let replaced = self.attempts.start(claimed, handler, until, move |ended| {
+        let replaced = self.attempts.start(claimed, code, until, move |ended| {
             // Fails only after the loop has ended; then the lease runs out.
             let _ = own.send(Message::Ended(ended));
         });
@@ -435,6 +438,7 @@ impl Worker {
         let completion = Completion {
             lease: claimed.lease,
             settlement: Settlement::HandBack,
+            log: None,
             context: None,
         };
         let step = claimed
@@ -480,6 +484,7 @@ impl Worker {
         let completion = Completion {
             lease: *lease,
             settlement,
+            log: attempt.log(),
             context: Some(context.clone()),
         };
         self.ended.push_back(Outgoing {

@@ -1,26 +1,24 @@
 //! `tasker demo`: a real workflow, to watch, to interrupt and to continue.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use flight_delays::workflow::{Context, NAME, NAMESPACE, Written, task_handler};
 use serde::Serialize;
-use tasker::model::event::Fact;
 use tasker::model::id::TaskId;
 use tasker::model::step::StepState;
 use tasker::model::task::TaskState;
 use tasker::store::store::{Page, TaskFilter};
-use tasker::{Error, Events, Options, Task, TaskRequest, Tasker, WorkflowStep};
+use tasker::{Options, Task, TaskRequest, Tasker, WorkflowStep};
 
 use crate::args::Demo;
-use crate::output::{Failure, Output, say};
+use crate::output::{Failure, INTERRUPTED, Output, say};
+use crate::progress::watch;
+use crate::target::StopSignal;
 
 /// How long an interrupted step may take to finish before it is handed back.
 const GRACE_SECONDS: u64 = 1;
 /// Short, so that a demo that was killed continues soon: nobody else works on its store.
 const LEASE_SECONDS: u64 = 2;
-/// The exit status of a command that was interrupted, as shells have it.
-const INTERRUPTED: u8 = 130;
 
 /// What the demo made, for programs.
 #[derive(Serialize)]
@@ -54,12 +52,13 @@ pub(crate) async fn run(
         .options(options)
         .register(task_handler()?);
     let tasker = builder.start().await?;
+    let mut stop = StopSignal::listen()?;
     let mut events = tasker.events();
     let (mut task, continued) = task(&tasker, demo).await?;
     introduce(&task, continued).await?;
     let interrupted = tokio::select! {
         ended = watch(&mut task, &mut events) => { ended?; false }
-        signal = tokio::signal::ctrl_c() => { signal?; true }
+        () = stop.wished() => true,
     };
     if interrupted {
         say("\ninterrupted; what runs is handed back, run the demo again to continue");
@@ -117,61 +116,6 @@ async fn introduce(task: &Task, continued: bool) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Says what happens until the task is final.
-async fn watch(task: &mut Task, events: &mut Events) -> Result<(), Failure> {
-    let started = Instant::now();
-    let id = task.id();
-    let mut end = std::pin::pin!(task.wait(None));
-    loop {
-        tokio::select! {
-            biased;
-            event = events.next() => match event {
-                Some(event) if event.task_id == id => {
-                    if let Some(line) = line(&event.fact, started.elapsed()) {
-                        say(&line);
-                    }
-                    if matches!(event.fact, Fact::TaskFinished { .. }) {
-                        end.await?;
-                        return Ok(());
-                    }
-                }
-                Some(_) => {}
-                None => return Err(Error::Stopped.into()),
-            },
-            ended = &mut end => {
-                ended?;
-                return Ok(());
-            }
-        }
-    }
-}
-
-fn line(fact: &Fact, elapsed: Duration) -> Option<String> {
-    let at = format!("{:6.2} s", elapsed.as_secs_f64());
-    Some(match fact {
-        Fact::StepStarted { step, attempt: 1 } => format!("  ▶ {step:<18} {at}"),
-        Fact::StepStarted { step, attempt } => format!("  ▶ {step:<18} {at}  attempt {attempt}"),
-        Fact::StepCompleted { step, .. } => format!("  ✓ {step:<18} {at}"),
-        Fact::StepFailed {
-            step,
-            failure,
-            retry_in_ms,
-            ..
-        } => {
-            let next = match retry_in_ms {
-                Some(ms) => format!(
-                    "trying again in {:.1} s",
-                    Duration::from_millis(*ms).as_secs_f64()
-                ),
-                None => "not trying again".to_owned(),
-            };
-            format!("  ✗ {step:<18} {at}  {}; {next}", failure.message)
-        }
-        Fact::StepHandedBack { step, .. } => format!("  · {step:<18} {at}  handed back"),
-        Fact::TaskCreated | Fact::TaskFinished { .. } => return None,
-    })
 }
 
 async fn conclude(task: &Task, url: &str, output: &Output) -> Result<ExitCode, Failure> {

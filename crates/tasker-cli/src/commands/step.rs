@@ -8,6 +8,7 @@ use tasker::store::store::Order;
 
 use crate::args::{ByStep, Step};
 use crate::commands::task::carry_out;
+use crate::input;
 use crate::output::{Failure, Output};
 use crate::target;
 
@@ -46,9 +47,6 @@ pub(crate) async fn run(
 }
 
 fn json(text: &str) -> Result<Json, Failure> {
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|error| {
-        Failure::usage(format!("--result is not JSON: {error}"))
-            .hint(r#"quote it for the shell, as in --result '{"ok": true}'"#)
-    })?;
+    let value = input::json("--result", text)?;
     Json::of(&value).map_err(|error| Failure::usage(error.to_string()))
 }

@@ -11,9 +11,10 @@ use tasker::model::task::TaskState;
 use tasker::model::transition::{Change, Transition};
 use tasker::store::Store;
 use tasker::store::record::{StepRecord, TaskDetail, TaskSummary};
-use tasker::store::store::{Order, Page, TaskFilter};
+use tasker::store::store::{Order, Page, Signalled, TaskFilter};
 
 use crate::args::{ByTask, Task};
+use crate::input;
 use crate::output::{Failure, Output, say, table};
 use crate::target;
 
@@ -65,7 +66,42 @@ pub(crate) async fn run(
         Task::Cancel(by) => order(&*store, by, Order::CancelTask, output).await,
         Task::Retry(by) => order(&*store, by, Order::RetryTask, output).await,
         Task::Resolve(by) => order(&*store, by, Order::ResolveTask, output).await,
+        Task::Signal {
+            task,
+            signal,
+            payload,
+        } => {
+            let payload = input::json("the payload", &payload)?;
+            send(&*store, &task, &signal, &payload, output).await
+        }
     }
+}
+
+async fn send(
+    store: &dyn Store,
+    by: &ByTask,
+    signal: &str,
+    payload: &serde_json::Value,
+    output: &Output,
+) -> Result<ExitCode, Failure> {
+    let task_id = target::task_id(store, &by.task).await?;
+    let sent = tasker::send_signal(store, task_id, signal, payload, &by.by).await?;
+    let (word, text) = match sent {
+        Signalled::Delivered => ("delivered", "a step waited for it, and goes on"),
+        Signalled::Kept => (
+            "kept",
+            "no step waits for it yet; it is kept until one does",
+        ),
+        Signalled::Known => (
+            "known",
+            "the task has had this signal; the first one counts",
+        ),
+    };
+    let data = serde_json::json!({"task_id": task_id, "signal": signal, "outcome": word});
+    output.data(&data, || {
+        format!("signal `{signal}` to task {task_id}: {text}")
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn order(
@@ -129,6 +165,22 @@ fn list(tasks: &[TaskSummary], output: &Output) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What attempts have logged, in the order of their ends.
+fn logs(detail: &TaskDetail) -> String {
+    let mut text = String::new();
+    for transition in &detail.transitions {
+        if let (Some(log), Change::Step { position, .. }) = (&transition.log, transition.change) {
+            let step = &detail.steps[position as usize].name;
+            let attempt = transition.attempt.unwrap_or_default();
+            text += &format!("\n{step}, attempt {attempt}, logged:\n");
+            for line in log.lines() {
+                text += &format!("  {line}\n");
+            }
+        }
+    }
+    text
+}
+
 fn show(
     detail: &TaskDetail,
     record: bool,
@@ -164,6 +216,7 @@ fn show(
         }
         if record {
             text += &format!("\n{}\n", transitions(detail));
+            text += &logs(detail);
         }
         text
     })?;

@@ -15,6 +15,8 @@ CREATE TABLE tasker_templates (
     deadline_ms  bigint,
     steps        int         NOT NULL,
     roots        int         NOT NULL,
+    -- Whether a step's trigger rule counts how its parents end.
+    counts_ends  boolean     NOT NULL,
     definition   text        NOT NULL,
     created_at   timestamptz NOT NULL
 );
@@ -33,6 +35,8 @@ CREATE TABLE tasker_template_steps (
     root          int,
     skippable     boolean  NOT NULL,
     level         int      NOT NULL,
+    -- How many parents must end as the trigger rule asks; null for the rules that count nothing.
+    awaited       int,
     PRIMARY KEY (template_id, position)
 );
 
@@ -45,6 +49,10 @@ CREATE TABLE tasker_template_edges (
     -- What a completion must know of the child.
     child_parents int  NOT NULL,
     child_queue   text NOT NULL,
+    -- Whether the child's trigger rule counts these ends of the parent; null if it counts nothing.
+    on_success    int,
+    on_skip       int,
+    on_failure    int,
     PRIMARY KEY (template_id, parent, child)
 );
 
@@ -63,7 +71,9 @@ CREATE TABLE tasker_tasks (
     transitions     int         NOT NULL,
     created_at      timestamptz NOT NULL,
     finished_at     timestamptz,
-    deadline_at     timestamptz
+    deadline_at     timestamptz,
+    -- As its template's, at hand where the task is.
+    counts_ends     boolean     NOT NULL
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1);
 
 -- Only unfinished tasks have a deadline, so finished ones cost the sweep nothing.
@@ -113,6 +123,12 @@ CREATE TABLE tasker_steps (
     name               text   NOT NULL,
     failure            text,
     result             json,
+    -- How many more parents must end as the trigger rule asks; null for the rules that count nothing.
+    awaited            int,
+    -- Until when a step that waits for a time or a signal was given back; what it waits for; what came.
+    waited_until       timestamptz,
+    awaits             text,
+    signal             json,
     PRIMARY KEY (task_id, position)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1);
 
@@ -134,6 +150,16 @@ CREATE INDEX tasker_steps_prioritised ON tasker_steps (queue, template_id, taske
 CREATE INDEX tasker_steps_leased ON tasker_steps (queue, template_id, due_at)
     WHERE state = 'in_progress';
 
+-- The first signal of each name that a task was sent, whether or not anybody waits for it.
+CREATE TABLE tasker_signals (
+    task_id uuid        NOT NULL,
+    name    text        NOT NULL,
+    payload json        NOT NULL,
+    sent_by text        NOT NULL,
+    at      timestamptz NOT NULL,
+    PRIMARY KEY (task_id, name)
+);
+
 CREATE TABLE tasker_transitions (
     task_id    uuid        NOT NULL,
     sequence   int         NOT NULL,
@@ -149,6 +175,8 @@ CREATE TABLE tasker_transitions (
     duration   bigint,
     failure    json,
     retry_at   timestamptz,
+    -- What the handler logged during the attempt that ended.
+    log        text,
     PRIMARY KEY (task_id, sequence)
 );
 

@@ -27,7 +27,9 @@ CREATE TYPE tasker_answer AS (
     numbers       int[],
     at            timestamptz,
     next_due      timestamptz,
-    left_due      boolean
+    left_due      boolean,
+    states        text[],
+    signal        text
 );
 
 -- What the handlers of claimed steps need: the task's context and the parents' results, in the order
@@ -38,17 +40,58 @@ LANGUAGE plpgsql AS $$
 BEGIN
     RETURN QUERY
     SELECT 'claimed', c.task_id, c.position, s.attempts, s.attempt_limit, s.template_id, NULL::text,
-           r.context::text,
-           (SELECT array_agg(p.result::text ORDER BY e.ordinal)
-            FROM tasker_template_edges e
-            JOIN tasker_steps p ON p.task_id = c.task_id AND p.position = e.parent
-            WHERE e.template_id = s.template_id AND e.child = c.position),
-           NULL::int[], NULL::timestamptz, NULL::timestamptz, NULL::boolean
+           r.context::text, p.results, NULL::int[], s.waited_until, NULL::timestamptz, NULL::boolean, p.states,
+           s.signal::text
     FROM unnest(p_tasks, p_positions, p_wanted) WITH ORDINALITY AS c (task_id, position, wanted, ordinal)
     JOIN tasker_steps s ON s.task_id = c.task_id AND s.position = c.position
     JOIN tasker_requests r ON r.task_id = c.task_id
+    CROSS JOIN LATERAL (
+        SELECT array_agg(p.result::text ORDER BY e.ordinal) AS results,
+               array_agg(p.state ORDER BY e.ordinal) AS states
+        FROM tasker_template_edges e
+        JOIN tasker_steps p ON p.task_id = c.task_id AND p.position = e.parent
+        WHERE e.template_id = s.template_id AND e.child = c.position) p
     WHERE c.wanted
     ORDER BY c.ordinal;
+END $$;
+
+-- Tells the children whose trigger rules count ends how parents have ended, and gives how many of them
+-- became due: none if p_ripen is false. p_skipped is part of p_done. The caller holds the task's lock and
+-- counts the children as open.
+CREATE FUNCTION tasker_count_ends(
+    p_task tasker_tasks, p_done int[], p_skipped int[], p_failed int[], p_now timestamptz, p_ripen boolean)
+RETURNS int
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_due int := 0;
+    e record;
+BEGIN
+    FOR e IN
+        SELECT g.child,
+               count(*) FILTER (WHERE g.parent = ANY (p_done))::int AS done,
+               sum(CASE
+                   WHEN g.parent = ANY (p_failed) THEN g.on_failure
+                   WHEN g.parent = ANY (p_skipped) THEN g.on_skip
+                   ELSE g.on_success
+               END)::int AS counted
+        FROM tasker_template_edges g
+        WHERE g.template_id = p_task.template_id AND g.parent = ANY (p_done || p_failed)
+          AND g.on_success IS NOT NULL
+        GROUP BY g.child
+        ORDER BY g.child
+    LOOP
+        UPDATE tasker_steps
+        SET unfinished_parents = unfinished_parents - e.done, awaited = awaited - e.counted
+        WHERE task_id = p_task.task_id AND position = e.child;
+        IF p_ripen THEN
+            UPDATE tasker_steps
+            SET due_at = p_now
+            WHERE task_id = p_task.task_id AND position = e.child AND state = 'pending' AND due_at IS NULL
+              AND (unfinished_parents = 0 OR awaited <= 0);
+            v_due := v_due + FOUND::int;
+        END IF;
+    END LOOP;
+    RETURN v_due;
 END $$;
 
 -- Writes a task's row after its steps have moved; finishes it if nothing of it is open any more, and
@@ -70,7 +113,7 @@ BEGIN
         p_task.finished_at := p_now;
         p_task.deadline_at := NULL;
         RETURN NEXT ROW('finished', p_task.task_id, NULL, NULL, NULL, NULL, p_task.state, NULL, NULL, NULL,
-                        NULL, NULL, NULL)::tasker_answer;
+                        NULL, NULL, NULL, NULL, NULL)::tasker_answer;
     END IF;
     UPDATE tasker_tasks
     SET state = p_task.state, done_steps = p_task.done_steps, open_steps = p_task.open_steps,
@@ -101,6 +144,7 @@ DECLARE
     v_step tasker_steps;
     v_failure text;
     v_lost int;
+    v_ripe int;
     v_taken int := 0;
     v_slots int := p_slots;
     v_left_due boolean;
@@ -121,7 +165,7 @@ BEGIN
         PERFORM pg_advisory_xact_lock(v_look);
     ELSIF NOT pg_try_advisory_xact_lock(v_look) THEN
         RETURN NEXT ROW('summary', NULL, NULL, 0, NULL, NULL, 'busy', NULL, NULL, NULL, NULL, NULL,
-                        false)::tasker_answer;
+                        false, NULL, NULL)::tasker_answer;
         RETURN;
     END IF;
     v_now := coalesce(p_now, clock_timestamp());
@@ -236,12 +280,17 @@ BEGIN
                         END));
                 v_task.open_steps := v_task.open_steps - 1;
                 v_task.failed_steps := v_task.failed_steps + 1;
+                IF v_task.counts_ends THEN
+                    v_ripe := tasker_count_ends(v_task, '{}', '{}', ARRAY[v_found.position], v_at, true);
+                    v_task.open_steps := v_task.open_steps + v_ripe;
+                    v_left_due := v_left_due OR v_ripe > 0;
+                END IF;
                 CONTINUE;
             END IF;
             UPDATE tasker_steps
             SET state = 'in_progress', attempts = attempts + 1, worker = p_worker, due_at = v_at + p_lease,
                 lost_attempts = lost_attempts + (v_step.state = 'in_progress')::int, started_at = v_at,
-                finished_at = NULL
+                finished_at = NULL, awaits = NULL
             WHERE task_id = v_found.task_id AND position = v_found.position;
             IF v_task.state = 'pending' THEN
                 v_task.state := 'in_progress';
@@ -272,7 +321,7 @@ BEGIN
         EXIT WHEN v_lost = 0 OR v_slots = 0;
     END LOOP;
     RETURN NEXT ROW('summary', NULL, NULL, v_taken, NULL, NULL, NULL, NULL, NULL, NULL, v_now, v_reached,
-                    v_left_due)::tasker_answer;
+                    v_left_due, NULL, NULL)::tasker_answer;
 END $$;
 
 -- Fails every open step of tasks whose deadline has passed; running attempts lose their lease.
@@ -305,6 +354,9 @@ BEGIN
             END IF;
             v_task.open_steps := v_task.open_steps - 1;
             v_task.failed_steps := v_task.failed_steps + 1;
+            IF v_task.counts_ends THEN
+                PERFORM tasker_count_ends(v_task, '{}', '{}', ARRAY[v_step.position], p_now, false);
+            END IF;
         END LOOP;
         RETURN QUERY SELECT * FROM tasker_close(v_task, p_now);
     END LOOP;
@@ -338,6 +390,7 @@ DECLARE
     v_steps int;
     v_roots int;
     v_deadline interval;
+    v_counts_ends boolean;
     v_takes int;
     v_id uuid;
     r record;
@@ -365,31 +418,31 @@ BEGIN
         IF v_known[i] IS NOT NULL OR NOT FOUND THEN
             RETURN NEXT ROW('created', coalesce(v_known[i], v_id), NULL, NULL, NULL, NULL,
                             coalesce(v_words[i], 'existing'), NULL, NULL, ARRAY[i], NULL, NULL,
-                            NULL)::tasker_answer;
+                            NULL, NULL, NULL)::tasker_answer;
             CONTINUE;
         END IF;
         IF v_template_id IS DISTINCT FROM p_template_ids[i] THEN
-            SELECT template_id, steps, roots, make_interval(secs => deadline_ms / 1000.0)
-            INTO v_template_id, v_steps, v_roots, v_deadline
+            SELECT template_id, steps, roots, make_interval(secs => deadline_ms / 1000.0), counts_ends
+            INTO v_template_id, v_steps, v_roots, v_deadline, v_counts_ends
             FROM tasker_templates
             WHERE template_id = p_template_ids[i];
         END IF;
         v_takes := CASE WHEN v_limited THEN 0 ELSE p_takes[i] END;
         -- All that is recorded of a creation is known beforehand, numbers included.
         INSERT INTO tasker_tasks (task_id, template_id, state, total_steps, done_steps, open_steps, failed_steps,
-                                  cancelled_steps, transitions, created_at, deadline_at)
+                                  cancelled_steps, transitions, created_at, deadline_at, counts_ends)
         VALUES (v_id, p_template_ids[i], CASE WHEN v_takes > 0 THEN 'in_progress' ELSE 'pending' END,
                 v_steps, 0, v_roots, 0, 0, 1 + v_steps + v_takes + (v_takes > 0)::int, v_now,
-                v_now + v_deadline);
+                v_now + v_deadline, v_counts_ends);
         INSERT INTO tasker_transitions (task_id, sequence, to_state, at) VALUES (v_id, 1, 'pending', v_now);
         INSERT INTO tasker_transitions (task_id, sequence, position, to_state, at)
         SELECT v_id, 2 + position, position, 'pending', v_now
         FROM tasker_template_steps
         WHERE template_id = p_template_ids[i];
         INSERT INTO tasker_steps (task_id, position, attempts, attempt_limit, lost_attempts, unfinished_parents,
-                                  priority, template_id, due_at, state, queue, name)
+                                  priority, template_id, due_at, state, queue, name, awaited)
         SELECT v_id, position, 0, attempt_limit, 0, parents, p_priorities[i], template_id,
-               CASE WHEN parents = 0 THEN greatest(v_now, p_start_at[i]) END, 'pending', queue, name
+               CASE WHEN parents = 0 THEN greatest(v_now, p_start_at[i]) END, 'pending', queue, name, awaited
         FROM tasker_template_steps
         WHERE template_id = p_template_ids[i] AND (root > v_takes OR root IS NULL);
         IF v_takes > 0 THEN
@@ -407,7 +460,7 @@ BEGIN
                 RETURNING position, attempt_limit
             LOOP
                 RETURN NEXT ROW('claimed', v_id, r.position, 1, r.attempt_limit, p_template_ids[i], NULL, NULL,
-                                NULL, NULL, NULL, NULL, NULL)::tasker_answer;
+                                NULL, NULL, NULL, NULL, NULL, NULL, NULL)::tasker_answer;
             END LOOP;
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
                                             worker)
@@ -420,7 +473,7 @@ BEGIN
         END IF;
     END LOOP;
     RETURN NEXT ROW('summary', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, v_now, NULL,
-                    v_limited)::tasker_answer;
+                    v_limited, NULL, NULL)::tasker_answer;
 END $$;
 
 -- Which requests mean a task that exists. Equal requests wait for each other here, in one order; then one
@@ -495,13 +548,13 @@ BEGIN
           FROM unnest(v_skipped) AS position) n;
     v_task.transitions := v_task.transitions + cardinality(v_skipped);
     FOR v_child IN
-        SELECT e.child, count(*)::int AS parents
+        SELECT e.child, count(*)::int AS parents, sum(e.on_skip)::int AS counted
         FROM tasker_template_edges e
         WHERE e.template_id = v_task.template_id AND e.parent = ANY (v_skipped)
         GROUP BY e.child
     LOOP
         UPDATE tasker_steps
-        SET unfinished_parents = unfinished_parents - v_child.parents,
+        SET unfinished_parents = unfinished_parents - v_child.parents, awaited = awaited - v_child.counted,
             due_at = CASE WHEN unfinished_parents = v_child.parents AND state = 'pending' THEN v_start END
         WHERE task_id = p_task AND position = v_child.child
         RETURNING due_at INTO s;
@@ -592,8 +645,9 @@ END $$;
 
 -- Records the ends of attempts, makes children due or hands them over, and takes what is due.
 --
--- The arrays have one element per completion and are sorted by task. p_ends: complete, error or pending
--- (handed back). p_delays_ms: when to try again after a failure; null if for good. p_limited: the
+-- The arrays have one element per completion and are sorted by task. p_ends: complete, error, skipped, pending
+-- (handed back) or waiting. p_delays_ms: when to try again after a failure; null if for good; or how long
+-- to wait, unless p_until says until when. p_words: why it was skipped, or the signal that it waits for. p_limited: the
 -- failure may be tried again, but the worker believes that no attempt is left; the limit may have been
 -- raised meanwhile. p_slots is 0 without a budget. p_runs: what the worker runs, as `template:queue`;
 -- p_queues and p_templates say the same as columns. p_also_due: look for steps that were due before, too.
@@ -601,7 +655,8 @@ END $$;
 -- child all of whose parents ended here is answered without its inputs.
 CREATE FUNCTION tasker_complete(
     p_now timestamptz, p_worker uuid, p_tasks uuid[], p_positions int[], p_attempts int[], p_ends text[],
-    p_delays_ms bigint[], p_limited boolean[], p_kinds text[], p_failures text[], p_results text[],
+    p_delays_ms bigint[], p_limited boolean[], p_kinds text[], p_failures text[], p_results text[], p_logs text[],
+    p_words text[], p_until timestamptz[],
     p_lease_ms bigint, p_slots int, p_runs text[], p_queues text[], p_templates bigint[], p_also_due boolean,
     p_due_after timestamptz, p_leased_after timestamptz, p_known boolean)
 RETURNS SETOF tasker_answer
@@ -618,6 +673,11 @@ DECLARE
     v_step record;
     v_child record;
     v_done int[] := '{}';
+    v_skipped int[] := '{}';
+    v_failed int[] := '{}';
+    v_ripe int;
+    v_until timestamptz;
+    v_signal json;
     v_touched boolean := false;
     v_recorded int[] := '{}';
     v_slots int := p_slots;
@@ -641,6 +701,7 @@ BEGIN
                            AND g.child_queue <> ALL (v_limited) AS mine
                     FROM tasker_template_edges g
                     WHERE g.template_id = v_task.template_id AND g.parent = ANY (v_done)
+                      AND g.on_success IS NULL
                     GROUP BY g.template_id, g.child, g.child_parents, g.child_queue
                     ORDER BY g.child
                 LOOP
@@ -676,7 +737,7 @@ BEGIN
                         IF p_known AND e.parents = e.child_parents THEN
                             RETURN NEXT ROW('claimed', v_task.task_id, e.child, v_child.attempts,
                                             v_child.attempt_limit, v_task.template_id, NULL, NULL, NULL, NULL,
-                                            NULL, NULL, NULL)::tasker_answer;
+                                            NULL, NULL, NULL, NULL, NULL)::tasker_answer;
                         ELSE
                             v_read_tasks := v_read_tasks || v_task.task_id;
                             v_read_positions := v_read_positions || e.child;
@@ -686,8 +747,15 @@ BEGIN
                         v_left_due := true;
                     END IF;
                 END LOOP;
-                v_done := '{}';
             END IF;
+            IF v_task.counts_ends AND v_done || v_failed <> '{}' THEN
+                v_ripe := tasker_count_ends(v_task, v_done, v_skipped, v_failed, v_now, true);
+                v_task.open_steps := v_task.open_steps + v_ripe;
+                v_left_due := v_left_due OR v_ripe > 0;
+            END IF;
+            v_done := '{}';
+            v_skipped := '{}';
+            v_failed := '{}';
             IF v_touched THEN
                 IF v_task.open_steps = 0 AND v_task.done_steps = v_task.total_steps
                    AND v_task.state = 'in_progress' THEN
@@ -699,7 +767,7 @@ BEGIN
                         transitions = v_task.transitions + 1, finished_at = v_now, deadline_at = NULL
                     WHERE task_id = v_task.task_id;
                     RETURN NEXT ROW('finished', v_task.task_id, NULL, NULL, NULL, NULL, 'complete', NULL, NULL,
-                                    NULL, NULL, NULL, NULL)::tasker_answer;
+                                    NULL, NULL, NULL, NULL, NULL, NULL)::tasker_answer;
                 ELSIF v_task.open_steps = 0 THEN
                     RETURN QUERY SELECT * FROM tasker_close(v_task, v_now);
                 ELSE
@@ -713,6 +781,28 @@ BEGIN
             v_touched := false;
             SELECT * INTO v_task FROM tasker_tasks WHERE task_id = p_tasks[i] FOR NO KEY UPDATE;
             v_now := coalesce(p_now, clock_timestamp());
+        END IF;
+        IF p_ends[i] = 'waiting' THEN
+            -- The attempt does not count. A signal that came early ends the wait at once.
+            v_until := coalesce(p_until[i], v_now + make_interval(secs => p_delays_ms[i] / 1000.0));
+            SELECT payload INTO v_signal FROM tasker_signals WHERE task_id = p_tasks[i] AND name = p_words[i];
+            UPDATE tasker_steps
+            SET state = 'pending', worker = NULL, attempts = attempts - 1, waited_until = v_until,
+                awaits = p_words[i], signal = v_signal,
+                due_at = CASE WHEN v_signal IS NULL THEN v_until ELSE v_now END
+            WHERE task_id = p_tasks[i] AND position = p_positions[i] AND attempts = p_attempts[i]
+              AND worker = p_worker
+            RETURNING due_at, queue INTO v_step;
+            CONTINUE WHEN NOT FOUND;
+            v_touched := true;
+            v_left_due := v_left_due OR v_step.due_at <= v_now OR v_step.queue = ANY (v_limited);
+            v_recorded := v_recorded || i;
+            v_task.transitions := v_task.transitions + 1;
+            INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
+                                            worker, reason, retry_at, log)
+            VALUES (p_tasks[i], v_task.transitions, p_positions[i], 'in_progress', 'pending', v_now, p_attempts[i],
+                    p_worker, 'waiting', v_step.due_at, p_logs[i]);
+            CONTINUE;
         END IF;
         -- Only the attempt that holds the lease: everybody else changes nothing.
         UPDATE tasker_steps
@@ -733,27 +823,38 @@ BEGIN
         v_task.transitions := v_task.transitions + 1;
         IF p_ends[i] = 'complete' THEN
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
-                                            worker, duration)
+                                            worker, duration, log)
             VALUES (p_tasks[i], v_task.transitions, p_positions[i], 'in_progress', 'complete', v_now, p_attempts[i],
-                    p_worker, greatest(0, round(extract(epoch FROM v_now - v_step.started_at) * 1000000)));
+                    p_worker, greatest(0, round(extract(epoch FROM v_now - v_step.started_at) * 1000000)), p_logs[i]);
             v_task.open_steps := v_task.open_steps - 1;
             v_task.done_steps := v_task.done_steps + 1;
             v_done := v_done || p_positions[i];
         ELSIF p_ends[i] = 'error' THEN
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
-                                            worker, duration, failure, retry_at)
+                                            worker, duration, failure, retry_at, log)
             VALUES (p_tasks[i], v_task.transitions, p_positions[i], 'in_progress', 'error', v_now, p_attempts[i],
                     p_worker, greatest(0, round(extract(epoch FROM v_now - v_step.started_at) * 1000000)),
-                    p_failures[i]::json, v_step.due_at);
+                    p_failures[i]::json, v_step.due_at, p_logs[i]);
             IF v_step.due_at IS NULL THEN
                 v_task.open_steps := v_task.open_steps - 1;
                 v_task.failed_steps := v_task.failed_steps + 1;
+                v_failed := v_failed || p_positions[i];
             END IF;
+        ELSIF p_ends[i] = 'skipped' THEN
+            INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
+                                            worker, duration, reason, log)
+            VALUES (p_tasks[i], v_task.transitions, p_positions[i], 'in_progress', 'skipped', v_now, p_attempts[i],
+                    p_worker, greatest(0, round(extract(epoch FROM v_now - v_step.started_at) * 1000000)),
+                    p_words[i], p_logs[i]);
+            v_task.open_steps := v_task.open_steps - 1;
+            v_task.done_steps := v_task.done_steps + 1;
+            v_done := v_done || p_positions[i];
+            v_skipped := v_skipped || p_positions[i];
         ELSE
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
-                                            worker, reason)
+                                            worker, reason, log)
             VALUES (p_tasks[i], v_task.transitions, p_positions[i], 'in_progress', 'pending', v_now, p_attempts[i],
-                    p_worker, 'handed_back');
+                    p_worker, 'handed_back', p_logs[i]);
             v_left_due := true;
         END IF;
     END LOOP;
@@ -781,7 +882,7 @@ BEGIN
         v_left_due := true;
     END IF;
     RETURN NEXT ROW('summary', NULL, NULL, NULL, NULL, NULL, v_look, NULL, NULL, v_recorded, v_now, v_reached,
-                    v_left_due)::tasker_answer;
+                    v_left_due, NULL, NULL)::tasker_answer;
 END $$;
 
 -- Extends leases; gives the places, from 1, of those that hold.
@@ -818,7 +919,7 @@ CREATE FUNCTION tasker_register_template(
     p_now timestamptz, p_hash bytea, p_namespace text, p_name text, p_version text, p_version_order bigint[],
     p_deadline_ms bigint, p_definition text, p_steps text[], p_queues text[], p_attempt_limits bigint[],
     p_parents int[], p_skippable boolean[], p_levels int[], p_edge_parents int[], p_edge_children int[],
-    p_edge_ordinals int[])
+    p_edge_ordinals int[], p_awaited int[], p_on_success int[], p_on_skip int[], p_on_failure int[])
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
@@ -831,9 +932,10 @@ BEGIN
         RETURN v_id;
     END IF;
     INSERT INTO tasker_templates (content_hash, namespace, name, version, version_order, deadline_ms, steps,
-                                  roots, definition, created_at)
+                                  roots, counts_ends, definition, created_at)
     VALUES (p_hash, p_namespace, p_name, p_version, p_version_order, p_deadline_ms, cardinality(p_steps),
-            cardinality(array_positions(p_parents, 0)), p_definition, coalesce(p_now, clock_timestamp()))
+            cardinality(array_positions(p_parents, 0)), array_remove(p_awaited, NULL) <> '{}',
+            p_definition, coalesce(p_now, clock_timestamp()))
     ON CONFLICT (content_hash) DO NOTHING
     RETURNING template_id INTO v_id;
     IF NOT FOUND THEN
@@ -842,14 +944,16 @@ BEGIN
         RETURN v_id;
     END IF;
     INSERT INTO tasker_template_steps (template_id, position, name, queue, attempt_limit, parents, root,
-                                       skippable, level)
+                                       skippable, level, awaited)
     SELECT v_id, s.ordinal - 1, s.name, s.queue, s.attempt_limit, s.parents,
            CASE WHEN s.parents = 0 THEN count(*) FILTER (WHERE s.parents = 0) OVER (ORDER BY s.ordinal) END,
-           s.skippable, s.level
-    FROM unnest(p_steps, p_queues, p_attempt_limits, p_parents, p_skippable, p_levels) WITH ORDINALITY
-        AS s (name, queue, attempt_limit, parents, skippable, level, ordinal);
-    INSERT INTO tasker_template_edges (template_id, parent, child, ordinal, child_parents, child_queue)
-    SELECT v_id, e.parent, e.child, e.ordinal, p_parents[e.child + 1], p_queues[e.child + 1]
+           s.skippable, s.level, s.awaited
+    FROM unnest(p_steps, p_queues, p_attempt_limits, p_parents, p_skippable, p_levels, p_awaited)
+        WITH ORDINALITY AS s (name, queue, attempt_limit, parents, skippable, level, awaited, ordinal);
+    INSERT INTO tasker_template_edges (template_id, parent, child, ordinal, child_parents, child_queue, on_success,
+                                       on_skip, on_failure)
+    SELECT v_id, e.parent, e.child, e.ordinal, p_parents[e.child + 1], p_queues[e.child + 1],
+           p_on_success[e.child + 1], p_on_skip[e.child + 1], p_on_failure[e.child + 1]
     FROM unnest(p_edge_parents, p_edge_children, p_edge_ordinals) AS e (parent, child, ordinal);
     RETURN v_id;
 END $$;
@@ -883,7 +987,39 @@ BEGIN
     deleted := coalesce(cardinality(v_tasks), 0);
     last := v_tasks[deleted];
     DELETE FROM tasker_transitions WHERE task_id = ANY (v_tasks);
+    DELETE FROM tasker_signals WHERE task_id = ANY (v_tasks);
     DELETE FROM tasker_steps WHERE task_id = ANY (v_tasks);
     DELETE FROM tasker_requests WHERE task_id = ANY (v_tasks);
     DELETE FROM tasker_tasks WHERE task_id = ANY (v_tasks);
+END $$;
+
+-- Sends a signal: what waits for it is due, and what will wait finds it. The first of a name counts. Gives
+-- delivered, kept or known, the state of a task that is final, or null if there is no such task.
+CREATE FUNCTION tasker_signal(p_now timestamptz, p_task uuid, p_name text, p_payload text, p_by text)
+RETURNS text
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_state text;
+    v_now timestamptz;
+BEGIN
+    SELECT state INTO v_state FROM tasker_tasks WHERE task_id = p_task FOR NO KEY UPDATE;
+    IF v_state IS NULL OR v_state NOT IN ('pending', 'in_progress') THEN
+        RETURN v_state;
+    END IF;
+    v_now := coalesce(p_now, clock_timestamp());
+    INSERT INTO tasker_signals (task_id, name, payload, sent_by, at)
+    VALUES (p_task, p_name, p_payload::json, p_by, v_now)
+    ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RETURN 'known';
+    END IF;
+    UPDATE tasker_steps
+    SET signal = p_payload::json, awaits = NULL, due_at = v_now
+    WHERE task_id = p_task AND awaits = p_name AND state = 'pending' AND due_at IS NOT NULL;
+    RETURN CASE WHEN FOUND THEN 'delivered' ELSE 'kept' END;
 END $$;

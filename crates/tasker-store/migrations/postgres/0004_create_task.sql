@@ -13,15 +13,17 @@ LANGUAGE plpgsql AS $$
 BEGIN
     RETURN QUERY
     SELECT 'claimed', c.task_id, c.position, s.attempts, s.attempt_limit, s.template_id,
-           CASE WHEN r.unchecked THEN 'unchecked' END, r.context::text,
-           (SELECT array_agg(p.result::text ORDER BY e.ordinal)
-            FROM tasker_template_edges e
-            JOIN tasker_steps p ON p.task_id = c.task_id AND p.position = e.parent
-            WHERE e.template_id = s.template_id AND e.child = c.position),
-           NULL::int[], NULL::timestamptz, NULL::timestamptz, NULL::boolean
+           CASE WHEN r.unchecked THEN 'unchecked' END, r.context::text, p.results, NULL::int[], s.waited_until, NULL::timestamptz, NULL::boolean, p.states,
+           s.signal::text
     FROM unnest(p_tasks, p_positions, p_wanted) WITH ORDINALITY AS c (task_id, position, wanted, ordinal)
     JOIN tasker_steps s ON s.task_id = c.task_id AND s.position = c.position
     JOIN tasker_requests r ON r.task_id = c.task_id
+    CROSS JOIN LATERAL (
+        SELECT array_agg(p.result::text ORDER BY e.ordinal) AS results,
+               array_agg(p.state ORDER BY e.ordinal) AS states
+        FROM tasker_template_edges e
+        JOIN tasker_steps p ON p.task_id = c.task_id AND p.position = e.parent
+        WHERE e.template_id = s.template_id AND e.child = c.position) p
     WHERE c.wanted
     ORDER BY c.ordinal;
 END $$;

@@ -1,2 +1,3 @@
 -- register_template
-SELECT {schema}.tasker_register_template($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+SELECT {schema}.tasker_register_template($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+       $18, $19, $20, $21)

@@ -1,2 +1,2 @@
 -- claim.result
-SELECT result FROM tasker_steps WHERE task_no = ?1 AND position = ?2
+SELECT result, state FROM tasker_steps WHERE task_no = ?1 AND position = ?2

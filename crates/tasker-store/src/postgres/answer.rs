@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tasker_model::id::{Position, StepKey, TaskId};
 use tasker_model::json::Json;
+use tasker_model::step::StepState;
 use tasker_model::task::TaskState;
 
 use super::Inner;
@@ -28,6 +29,8 @@ const NUMBERS: usize = 9;
 const AT: usize = 10;
 const NEXT_DUE: usize = 11;
 const LEFT_DUE: usize = 12;
+const STATES: usize = 13;
+const SIGNAL: usize = 14;
 
 /// The word of a claimed step whose context nobody has held against its schema (`0004_create_task.sql`).
 const UNCHECKED: &str = "unchecked";
@@ -61,6 +64,9 @@ pub(super) struct Claimed {
     pub(super) context: Option<Json>,
     pub(super) context_checked: bool,
     pub(super) results: Vec<Option<Json>>,
+    pub(super) states: Vec<StepState>,
+    pub(super) waited_until: Option<Timestamp>,
+    pub(super) signal: Option<Json>,
 }
 
 /// What concerns the whole call.
@@ -116,7 +122,19 @@ fn claimed(row: &Row) -> Result<Claimed, StoreError> {
             .into_iter()
             .map(|result| result.map(Json::from_stored))
             .collect(),
+        states: states(row)?,
+        waited_until: row.time_or_none(AT)?,
+        signal: row.stored_json(SIGNAL)?,
     })
+}
+
+fn states(row: &Row) -> Result<Vec<StepState>, StoreError> {
+    let states: Option<Vec<&str>> = row.get(STATES)?;
+    let read = |word: &str| {
+        word.parse()
+            .map_err(|error| StoreError::BadRow(format!("{error}")))
+    };
+    states.unwrap_or_default().into_iter().map(read).collect()
 }
 
 /// SQL counts places from 1.
@@ -161,6 +179,16 @@ impl Inner {
             };
             named.iter().map(known).collect()
         };
+        let parent_states = if claimed.states.is_empty() {
+            // All of them ended in this call: those without a result were skipped.
+            let state = |(_, result): &(Position, Option<Json>)| match result {
+                Some(_) => StepState::Complete,
+                None => StepState::Skipped,
+            };
+            parents.iter().map(state).collect()
+        } else {
+            claimed.states.into()
+        };
         let context = claimed
             .context
             .or_else(|| known.contexts.get(&task).map(|c| (*c).clone()));
@@ -172,6 +200,9 @@ impl Inner {
             context_checked: claimed.context_checked,
             template,
             parents,
+            parent_states,
+            waited_until: claimed.waited_until,
+            signal: claimed.signal,
         })
     }
 

@@ -3,10 +3,14 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use tasker_model::id::WorkerId;
 use tasker_model::json::Json;
+use tasker_model::name::SignalName;
 use tasker_model::outcome::{Failure, Settlement};
 use tasker_model::step::StepState;
+use tasker_model::transition::Reason;
+use tasker_model::wait::{NEVER, Until};
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -18,30 +22,66 @@ use super::row::{Parameter, Row, int, milliseconds};
 use crate::error::StoreError;
 use crate::store::{ClaimBudget, Completion, Lease, Progress, Recorded};
 
+/// The function's word for a step that waits for a time or a signal.
+const WAITING: &str = "waiting";
+/// What the server may add to a time without leaving the calendar.
+const CENTURY_MS: i64 = 100 * 365 * 24 * 3_600 * 1_000;
+
 /// What a settlement writes to the step's row.
 struct End<'a> {
-    state: StepState,
     delay_ms: Option<i64>,
     failure: Option<&'a Failure>,
     result: Option<&'a Json>,
+    /// The function's word for this end.
+    word: &'static str,
+    /// Why it was skipped, or which signal it waits for.
+    more: Option<&'a str>,
+    until: Option<Timestamp>,
 }
 
 impl End<'_> {
     fn of(settlement: &Settlement) -> End<'_> {
-        let (state, delay_ms, failure, result) = match settlement {
-            Settlement::Complete { result } => (StepState::Complete, None, None, Some(result)),
-            Settlement::Retry { failure, delay_ms } => {
-                let delay_ms = Some(milliseconds(*delay_ms));
-                (StepState::Error, delay_ms, Some(failure), None)
-            }
-            Settlement::Fail { failure } => (StepState::Error, None, Some(failure), None),
-            Settlement::HandBack => (StepState::Pending, None, None, None),
+        let end = |state: StepState| End {
+            delay_ms: None,
+            failure: None,
+            result: None,
+            word: state.as_str(),
+            more: None,
+            until: None,
         };
-        End {
-            state,
-            delay_ms,
-            failure,
-            result,
+        match settlement {
+            Settlement::Complete { result } => End {
+                result: Some(result),
+                ..end(StepState::Complete)
+            },
+            Settlement::Retry { failure, delay_ms } => End {
+                delay_ms: Some(milliseconds(*delay_ms)),
+                failure: Some(failure),
+                ..end(StepState::Error)
+            },
+            Settlement::Fail { failure } => End {
+                failure: Some(failure),
+                ..end(StepState::Error)
+            },
+            Settlement::Skip { cause } => End {
+                more: Some(Reason::from(*cause).as_str()),
+                ..end(StepState::Skipped)
+            },
+            Settlement::HandBack => end(StepState::Pending),
+            Settlement::Wait(wait) => End {
+                delay_ms: match wait.until {
+                    Until::After(delay_ms) => Some(milliseconds(delay_ms).min(CENTURY_MS)),
+                    Until::At(_) | Until::Signalled => None,
+                },
+                until: match wait.until {
+                    Until::After(_) => None,
+                    Until::At(time) => Some(time.min(NEVER)),
+                    Until::Signalled => Some(NEVER),
+                },
+                word: WAITING,
+                more: wait.signal.as_ref().map(SignalName::as_str),
+                ..end(StepState::Pending)
+            },
         }
     }
 
@@ -64,6 +104,9 @@ struct Columns<'a> {
     kinds: Vec<Option<&'static str>>,
     failures: Vec<Option<String>>,
     results: Vec<Option<&'a str>>,
+    logs: Vec<Option<&'a str>>,
+    words: Vec<Option<&'a str>>,
+    until: Vec<Option<Timestamp>>,
 }
 
 impl<'a> Columns<'a> {
@@ -84,7 +127,9 @@ impl<'a> Columns<'a> {
             tasks: leases().map(|l| *l.step.task_id.as_uuid()).collect(),
             positions: leases().map(|l| int(l.step.position)).collect(),
             attempts: leases().map(|l| int(l.attempt)).collect(),
-            states: ends.iter().map(|end| end.state.as_str()).collect(),
+            states: ends.iter().map(|end| end.word).collect(),
+            words: ends.iter().map(|end| end.more).collect(),
+            until: ends.iter().map(|end| end.until).collect(),
             delays_ms: ends.iter().map(|end| end.delay_ms).collect(),
             limited: ends.iter().map(End::wants_attempts).collect(),
             kinds: ends
@@ -96,6 +141,7 @@ impl<'a> Columns<'a> {
                 .iter()
                 .map(|end| end.result.map(Json::as_str))
                 .collect(),
+            logs: once.iter().map(|(_, c)| c.log.as_deref()).collect(),
         }
     }
 }
@@ -123,6 +169,7 @@ impl Inner {
             lease,
             settlement,
             context,
+            ..
         } in &completions
         {
             if let Some(context) = context {
@@ -173,6 +220,9 @@ impl Inner {
             (&columns.kinds, Type::TEXT_ARRAY),
             (&columns.failures, Type::TEXT_ARRAY),
             (&columns.results, Type::TEXT_ARRAY),
+            (&columns.logs, Type::TEXT_ARRAY),
+            (&columns.words, Type::TEXT_ARRAY),
+            (&columns.until, Type::TIMESTAMPTZ_ARRAY),
             (&budget.lease_ms, Type::INT8),
             (&budget.slots, Type::INT4),
             (&runs, Type::TEXT_ARRAY),

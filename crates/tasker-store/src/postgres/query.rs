@@ -13,8 +13,8 @@ use super::Inner;
 use super::row::Row;
 use crate::error::StoreError;
 use crate::record::{
-    QueueRecord, StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId,
-    WorkerRecord,
+    QueueRecord, SignalRecord, StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary,
+    TemplateId, WorkerRecord,
 };
 use crate::store::{Page, TaskFilter};
 
@@ -47,7 +47,9 @@ impl Inner {
         };
         let steps = read(include_str!("../../sql/postgres/query.steps.sql")).await?;
         let transitions = read(include_str!("../../sql/postgres/query.transitions.sql")).await?;
+        let signals = read(include_str!("../../sql/postgres/query.signals.sql")).await?;
         Ok(Some(TaskDetail {
+            signals: signals.iter().map(signal).collect::<Result<_, _>>()?,
             task: task(found)?,
             steps: steps.iter().map(step).collect::<Result<_, _>>()?,
             transitions: transitions
@@ -253,6 +255,19 @@ fn step(row: &Row) -> Result<StepRecord, StoreError> {
         result: row.stored_json(10)?,
         started_at: row.time_or_none(11)?,
         finished_at: row.time_or_none(12)?,
+        awaited: row.get(13)?,
+        awaits: row.word_or_none(14)?,
+    })
+}
+
+fn signal(row: &Row) -> Result<SignalRecord, StoreError> {
+    let payload = row.stored_json(1)?;
+    let missing = || StoreError::BadRow("a signal without a payload".to_owned());
+    Ok(SignalRecord {
+        name: row.word(0)?,
+        payload: payload.ok_or_else(missing)?,
+        by: row.get(2)?,
+        at: row.time(3)?,
     })
 }
 
@@ -285,5 +300,6 @@ fn transition(id: TaskId, row: &Row) -> Result<Transition, StoreError> {
         duration_ms: row.get::<Option<i64>>(9)?.map(|us| us as f64 / 1_000.0),
         failure,
         retry_at: row.time_or_none(11)?,
+        log: row.get(12)?,
     })
 }

@@ -3,6 +3,7 @@
 use deadpool_postgres::Transaction;
 use tasker_model::id::TaskId;
 use tasker_model::json::Json;
+use tasker_model::name::SignalName;
 use tasker_model::outcome::FailureKind;
 use tasker_model::task::TaskState;
 use tasker_model::transition::Reason;
@@ -81,6 +82,12 @@ impl Inner {
             .iter()
             .map(|step| step.result.as_ref().map(Json::as_str))
             .collect();
+        let awaited: Vec<_> = steps.iter().map(|step| step.awaited).collect();
+        let waited_until: Vec<_> = steps.iter().map(|step| step.waited_until).collect();
+        let awaits: Vec<_> = steps
+            .iter()
+            .map(|step| step.awaits.as_ref().map(SignalName::as_str))
+            .collect();
         let sql = include_str!("../../sql/postgres/sheet.save_steps.sql");
         let columns: &[Parameter<'_>] = &[
             (id, Type::UUID),
@@ -94,9 +101,21 @@ impl Inner {
             (&workers, Type::UUID_ARRAY),
             (&finished_at, Type::TIMESTAMPTZ_ARRAY),
             (&results, Type::TEXT_ARRAY),
+            (&awaited, Type::INT4_ARRAY),
+            (&waited_until, Type::TIMESTAMPTZ_ARRAY),
+            (&awaits, Type::TEXT_ARRAY),
         ];
         self.connections.rows_in(transaction, sql, columns).await?;
         self.record(transaction, sheet).await?;
+        self.save_task(transaction, sheet).await
+    }
+
+    async fn save_task(
+        &self,
+        transaction: &Transaction<'_>,
+        sheet: &Sheet,
+    ) -> Result<(), StoreError> {
+        let id = sheet.id.as_uuid();
         let tally = sheet.tally();
         let transitions = sheet.transitions
             + u32::try_from(sheet.entries.len()).expect("invariant: a few per step");
@@ -172,6 +191,9 @@ fn step(row: &Row) -> Result<Step, StoreError> {
         failure: row.word_or_none(7)?,
         worker: row.worker_id(8)?,
         finished_at: row.time_or_none(9)?,
+        awaited: row.get(11)?,
+        waited_until: row.time_or_none(12)?,
+        awaits: row.word_or_none(13)?,
         result: None,
     })
 }

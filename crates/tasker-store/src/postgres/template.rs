@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use deadpool_postgres::Transaction;
 use tasker_model::template::{ContentHash, StepTemplate, TaskTemplate};
+use tasker_model::trigger::ParentEnd;
 use tokio_postgres::types::Type;
 
 use super::Inner;
@@ -122,15 +123,8 @@ impl Inner {
             .collect();
         let skippable: Vec<bool> = source.steps.iter().map(|step| step.skippable).collect();
         let levels: Vec<i32> = positions().map(|step| int(dag.level(step))).collect();
-        let edges = || {
-            positions().flat_map(|child| {
-                let parents = dag.parents(child).iter().zip(0..);
-                parents.map(move |(parent, ordinal)| (int(*parent), int(child), ordinal))
-            })
-        };
-        let edge_parents: Vec<i32> = edges().map(|(parent, _, _)| parent).collect();
-        let edge_children: Vec<i32> = edges().map(|(_, child, _)| child).collect();
-        let edge_ordinals: Vec<i32> = edges().map(|(_, _, ordinal)| ordinal).collect();
+        let edges = Edges::of(template);
+        let rules = Rules::of(template);
         let (now, hash) = (self.given_time(), template.hash());
         let hash = hash.as_bytes().as_slice();
         let row = self
@@ -152,9 +146,13 @@ impl Inner {
                     (&parents, Type::INT4_ARRAY),
                     (&skippable, Type::BOOL_ARRAY),
                     (&levels, Type::INT4_ARRAY),
-                    (&edge_parents, Type::INT4_ARRAY),
-                    (&edge_children, Type::INT4_ARRAY),
-                    (&edge_ordinals, Type::INT4_ARRAY),
+                    (&edges.parents, Type::INT4_ARRAY),
+                    (&edges.children, Type::INT4_ARRAY),
+                    (&edges.ordinals, Type::INT4_ARRAY),
+                    (&rules.awaited, Type::INT4_ARRAY),
+                    (&rules.on_success, Type::INT4_ARRAY),
+                    (&rules.on_skip, Type::INT4_ARRAY),
+                    (&rules.on_failure, Type::INT4_ARRAY),
                 ],
             )
             .await?;
@@ -162,5 +160,57 @@ impl Inner {
         let id = TemplateId(row.ok_or_else(missing)?.get(0)?);
         self.templates.keep(id, template);
         Ok(id)
+    }
+}
+
+/// The edges of a definition, column by column.
+struct Edges {
+    parents: Vec<i32>,
+    children: Vec<i32>,
+    /// The place of the parent among those that the child names.
+    ordinals: Vec<i32>,
+}
+
+impl Edges {
+    fn of(template: &TaskTemplate) -> Edges {
+        let dag = template.dag();
+        let edges = || {
+            (0..).take(dag.len()).flat_map(|child| {
+                let parents = dag.parents(child).iter().zip(0..);
+                parents.map(move |(parent, ordinal)| (int(*parent), int(child), ordinal))
+            })
+        };
+        Edges {
+            parents: edges().map(|(parent, _, _)| parent).collect(),
+            children: edges().map(|(_, child, _)| child).collect(),
+            ordinals: edges().map(|(_, _, ordinal)| ordinal).collect(),
+        }
+    }
+}
+
+/// What the rules of the steps count, column by column; nothing for rules that count nothing.
+struct Rules {
+    awaited: Vec<Option<i32>>,
+    on_success: Vec<Option<i32>>,
+    on_skip: Vec<Option<i32>>,
+    on_failure: Vec<Option<i32>>,
+}
+
+impl Rules {
+    fn of(template: &TaskTemplate) -> Rules {
+        let positions = || (0..).take(template.dag().len());
+        let counted = |end| {
+            positions()
+                .map(|step| template.counted(step, end))
+                .collect()
+        };
+        Rules {
+            awaited: positions()
+                .map(|step| template.awaited(step).map(int))
+                .collect(),
+            on_success: counted(ParentEnd::Success),
+            on_skip: counted(ParentEnd::Skip),
+            on_failure: counted(ParentEnd::Failure),
+        }
     }
 }

@@ -6,7 +6,9 @@ use tasker_model::name::Queue;
 use tasker_model::outcome::Failure;
 use tasker_model::step::{StepEvent, StepState};
 use tasker_model::transition::Reason;
+use tasker_model::trigger::ParentEnd;
 
+use super::children::{ParentEnds, count_down, note_end};
 use super::row::{Id, word, worker_id};
 use super::sheet::fail_past_deadline;
 use super::transaction::Tx;
@@ -222,7 +224,16 @@ fn give_up(
             open: false,
         },
     );
-    Ok(())
+    let mut ends = ParentEnds::new();
+    let failure = ParentEnd::Failure;
+    note_end(
+        &mut ends,
+        due.task_row,
+        &work.template,
+        due.position,
+        failure,
+    );
+    count_down(tx, batch, ends)
 }
 
 /// When something is due next: the end of one's own leases included, which a heartbeat moves.

@@ -1,17 +1,19 @@
 //! Recording the ends of attempts, and what follows from them.
 
-use std::collections::BTreeMap;
-
-use tasker_model::id::{Position, WorkerId};
+use tasker_model::id::WorkerId;
 use tasker_model::json::Json;
+use tasker_model::name::SignalName;
 use tasker_model::outcome::{Failure, Settlement};
 use tasker_model::step::{StepEvent, StepState};
 use tasker_model::transition::Reason;
+use tasker_model::trigger::ParentEnd;
+use tasker_model::wait::{NEVER, Until, Wait};
 
+use super::children::{ParentEnds, count_down, note_end};
 use super::claim::claim_due;
-use super::row::{Id, time_or_none, word};
+use super::row::{Id, time_or_none};
 use super::transaction::Tx;
-use super::work::{Batch, Note, Standing, after, lease};
+use super::work::{Batch, Note, Standing, after};
 use crate::error::StoreError;
 use crate::store::{ClaimBudget, Completion, Progress, Recorded};
 
@@ -22,21 +24,17 @@ pub(super) fn complete(
     budget: Option<&ClaimBudget>,
 ) -> Result<(Vec<Recorded>, Progress), StoreError> {
     let mut batch = Batch::new(tx, budget)?;
-    let mut done = BTreeMap::new();
+    let mut ends = ParentEnds::new();
     let recorded = completions
         .iter()
-        .map(|completion| record_end(tx, &mut batch, worker, completion, &mut done))
+        .map(|completion| record_end(tx, &mut batch, worker, completion, &mut ends))
         .collect::<Result<_, _>>()?;
-    count_down(tx, &mut batch, done)?;
+    count_down(tx, &mut batch, ends)?;
     if budget.is_some_and(|budget| budget.also_due) {
         claim_due(tx, &mut batch)?;
     }
     Ok((recorded, batch.finish(tx)?))
 }
-
-/// How many parents of a step were done in this transaction, by task and step. Ordered, so that
-/// every transaction takes its rows in the same order.
-pub(super) type DoneParents = BTreeMap<(i64, Position), u32>;
 
 /// What a settlement writes to the step's row.
 struct End<'a> {
@@ -51,11 +49,13 @@ fn record_end(
     batch: &mut Batch,
     worker: WorkerId,
     completion: &Completion,
-    done: &mut DoneParents,
+    ends: &mut ParentEnds,
 ) -> Result<Recorded, StoreError> {
     let lease = completion.lease;
-    let Some(end) = End::of(&completion.settlement, tx.now)? else {
-        return hand_back(tx, batch, worker, completion);
+    let end = match &completion.settlement {
+        Settlement::HandBack => return hand_back(tx, batch, worker, completion),
+        Settlement::Wait(wait) => return put_by(tx, batch, worker, completion, wait),
+        settlement => End::of(settlement, tx.now)?,
     };
     let sql = include_str!("../../sql/sqlite/complete.step.sql");
     let row = (
@@ -79,6 +79,8 @@ fn record_end(
         duration_us: Some((tx.now_us() - started_at).max(0)),
         failure: end.failure,
         retry_at: due_at,
+        log: completion.log.as_deref(),
+        reason: skip_reason(&completion.settlement),
         ..Note::default()
     };
     let position = lease.step.position;
@@ -102,10 +104,8 @@ fn record_end(
             open: due_at.is_some(),
         },
     );
-    if end.state.is_done() {
-        for child in work.template.dag().children(position) {
-            *done.entry((lease.task_row, *child)).or_default() += 1;
-        }
+    if let Some(end) = ParentEnd::of(end.state, due_at.is_some()) {
+        note_end(ends, lease.task_row, &work.template, position, end);
     }
     let queue = batch.work(tx, lease.task_row)?.template.queue(position);
     // There is room on the queue now.
@@ -113,16 +113,23 @@ fn record_end(
     if let Some(result) = end.result {
         batch
             .results
-            .insert((lease.task_row, position), result.clone());
+            .insert((lease.task_row, position), (result.clone(), end.state));
     }
     Ok(Recorded::Yes)
 }
 
+fn skip_reason(settlement: &Settlement) -> Option<Reason> {
+    match settlement {
+        Settlement::Skip { cause } => Some(Reason::from(*cause)),
+        _ => None,
+    }
+}
+
 impl End<'_> {
-    /// What an attempt's end means for its row; `None` if it is handed back.
-    fn of(settlement: &Settlement, now: jiff::Timestamp) -> Result<Option<End<'_>>, StoreError> {
+    /// What an attempt's end means for its row, unless the step goes back.
+    fn of(settlement: &Settlement, now: jiff::Timestamp) -> Result<End<'_>, StoreError> {
         let running = StepState::InProgress;
-        Ok(Some(match settlement {
+        Ok(match settlement {
             Settlement::Complete { result } => {
                 let state = running.after(StepEvent::Complete)?;
                 End {
@@ -151,8 +158,17 @@ impl End<'_> {
                     result: None,
                 }
             }
-            Settlement::HandBack => return Ok(None),
-        }))
+            Settlement::Skip { .. } => End {
+                state: running.after(StepEvent::Decline)?,
+                due_at: None,
+                failure: None,
+                result: None,
+            },
+            Settlement::HandBack | Settlement::Wait(_) => {
+                let text = "a step that goes back has not ended";
+                return Err(StoreError::Bug(text.to_owned()));
+            }
+        })
     }
 }
 
@@ -175,6 +191,7 @@ fn hand_back(
         attempt: Some(lease.attempt),
         worker: Some(worker),
         reason: Some(Reason::HandedBack),
+        log: completion.log.as_deref(),
         ..Note::default()
     };
     let work = batch.work(tx, lease.task_row)?;
@@ -190,91 +207,44 @@ fn hand_back(
     Ok(Recorded::Yes)
 }
 
-/// Counts done parents down; steps that have none left become due, or are claimed at once where
-/// the budget allows.
-pub(super) fn count_down(
+/// Gives back a step that waits for a time or a signal.
+fn put_by(
     tx: &mut Tx<'_>,
     batch: &mut Batch,
-    done: DoneParents,
-) -> Result<(), StoreError> {
-    for ((task_row, position), parents) in done {
-        let work = batch.work(tx, task_row)?;
-        let (template_id, queue) = (work.template_id, work.template.queue(position));
-        let hand_over = batch.may_claim(template_id, &queue);
-        let child = if hand_over {
-            let lease_until = batch.lease_until(tx);
-            let worker = batch.worker().map(Id::from);
-            let row = (
-                task_row,
-                position,
-                parents,
-                lease_until,
-                worker,
-                tx.now_us(),
-            );
-            tx.row(
-                include_str!("../../sql/sqlite/complete.hand_over.sql"),
-                row,
-                counted,
-            )?
-        } else {
-            let row = (task_row, position, parents, tx.now_us());
-            tx.row(
-                include_str!("../../sql/sqlite/complete.count_down.sql"),
-                row,
-                counted,
-            )?
-        };
-        let missing = || StoreError::BadRow(format!("task row {task_row} lacks step {position}"));
-        let child = child.ok_or_else(missing)?;
-        let claimed = hand_over && child.unfinished == 0 && child.state == StepState::InProgress;
-        if claimed {
-            let worker = batch.worker();
-            let work = batch.work(tx, task_row)?;
-            work.start(tx)?;
-            let note = Note {
-                attempt: Some(child.attempts),
-                worker,
-                ..Note::default()
-            };
-            let pending = StepState::Pending;
-            let state = work.move_step(tx, position, pending, StepEvent::Claim, note)?;
-            let before = Standing {
-                state: pending,
-                open: false,
-            };
-            work.count(Some(before), Standing { state, open: true });
-            let lease = lease(work, position, child.row, child.attempts);
-            batch.claimed(lease, child.attempt_limit);
-        } else if child.unfinished == 0 && child.state == StepState::Pending {
-            let work = batch.work(tx, task_row)?;
-            let standing = |open| Standing {
-                state: StepState::Pending,
-                open,
-            };
-            work.count(Some(standing(false)), standing(true));
-            batch.left_due = true;
-        }
-    }
-    Ok(())
-}
-
-struct Child {
-    row: i64,
-    state: StepState,
-    unfinished: u32,
-    attempts: u32,
-    attempt_limit: u32,
-}
-
-fn counted(row: &rusqlite::Row<'_>) -> rusqlite::Result<Child> {
-    let (attempts, attempt_limit) = (row.get(3)?, row.get(4)?);
-    let unfinished = row.get(2)?;
-    Ok(Child {
-        row: row.get(0)?,
-        state: word(row, 1)?,
-        unfinished,
-        attempts,
-        attempt_limit,
-    })
+    worker: WorkerId,
+    completion: &Completion,
+    wait: &Wait,
+) -> Result<Recorded, StoreError> {
+    let lease = completion.lease;
+    let until = match wait.until {
+        Until::After(delay_ms) => after(tx.now, delay_ms).min(NEVER),
+        Until::At(time) => time.min(NEVER),
+        Until::Signalled => NEVER,
+    };
+    let row = (
+        lease.step_row,
+        Id::from(worker),
+        lease.attempt,
+        until.as_microsecond(),
+        wait.signal.as_ref().map(SignalName::as_str),
+        tx.now_us(),
+        lease.task_row,
+    );
+    let sql = include_str!("../../sql/sqlite/complete.wait.sql");
+    let Some(due_at) = tx.row(sql, row, |row| time_or_none(row, 0))? else {
+        return Ok(Recorded::LeaseLost);
+    };
+    let note = Note {
+        attempt: Some(lease.attempt),
+        worker: Some(worker),
+        reason: Some(Reason::Waiting),
+        retry_at: due_at,
+        log: completion.log.as_deref(),
+        ..Note::default()
+    };
+    let work = batch.work(tx, lease.task_row)?;
+    let (position, running) = (lease.step.position, StepState::InProgress);
+    work.move_step(tx, position, running, StepEvent::Release, note)?;
+    batch.left_due |= due_at.is_some_and(|due_at| due_at <= tx.now);
+    Ok(Recorded::Yes)
 }

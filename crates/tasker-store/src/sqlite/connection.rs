@@ -13,6 +13,7 @@ use crate::error::StoreError;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_queues.sql"),
+    include_str!("../../migrations/sqlite/0003_authoring.sql"),
 ];
 
 /// Marks a file that Tasker has made: "TSKR".

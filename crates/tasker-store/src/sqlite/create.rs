@@ -9,7 +9,9 @@ use tasker_model::id::Position;
 use tasker_model::rollup::StepTally;
 use tasker_model::step::{StepEvent, StepState};
 use tasker_model::task::TaskState;
+use tasker_model::template::TaskTemplate;
 use tasker_model::transition::Reason;
+use tasker_model::trigger::ParentEnd;
 
 use super::connection::Location;
 use super::row::{Id, task_id};
@@ -158,6 +160,18 @@ impl Plan {
         }
     }
 
+    /// How many parents of a step are not done, and how many ends its rule still waits for.
+    fn parents(&self, template: &TaskTemplate, position: Position) -> (u32, Option<i32>) {
+        let parents = template.dag().parents(position);
+        let is_bypassed = |parent: &&Position| self.bypassed[**parent as usize];
+        let skipped = count(parents.iter().filter(is_bypassed).count());
+        let per_skip = template.counted(position, ParentEnd::Skip).unwrap_or(0);
+        let awaited = template.awaited(position);
+        let awaited =
+            awaited.map(|awaited| awaited.cast_signed() - per_skip * skipped.cast_signed());
+        (count(parents.len()) - skipped, awaited)
+    }
+
     fn bypassed_count(&self) -> u32 {
         count(self.bypassed.iter().filter(|bypassed| **bypassed).count())
     }
@@ -264,11 +278,7 @@ fn insert_steps(
             (false, true) => StepState::InProgress,
             (false, false) => StepState::Pending,
         };
-        let parents = template.dag().parents(position);
-        let unfinished = parents
-            .iter()
-            .filter(|p| !plan.bypassed[**p as usize])
-            .count();
+        let (unfinished, awaited) = plan.parents(&template, position);
         let start_at = plan
             .start_at
             .map_or(tx.now, |start_at| start_at.max(tx.now));
@@ -288,13 +298,14 @@ fn insert_steps(
                 state.as_str(),
                 u32::from(is_claimed),
                 step.retry.attempt_limit(),
-                count(unfinished),
+                unfinished,
                 due_at,
                 template.queue(position).as_str(),
                 plan.template_id.0,
                 is_claimed.then(|| worker.map(Id::from)).flatten(),
                 is_claimed.then(|| tx.now_us()),
                 plan.priority,
+                awaited,
             ),
         )?;
         if is_root {

@@ -14,8 +14,8 @@ use super::row::{Id, json, task_id, time, time_or_none, word, word_or_none, work
 use super::transaction::Tx;
 use crate::error::StoreError;
 use crate::record::{
-    QueueRecord, StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId,
-    WorkerRecord, stored_template,
+    QueueRecord, SignalRecord, StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary,
+    TemplateId, WorkerRecord, stored_template,
 };
 use crate::store::{Page, TaskFilter};
 
@@ -34,10 +34,13 @@ pub(super) fn task_detail(tx: &Tx<'_>, id: TaskId) -> Result<Option<TaskDetail>,
     )?;
     let sql = include_str!("../../sql/sqlite/query.transitions.sql");
     let transitions = tx.rows(sql, [row], |columns| transition(id, columns))?;
+    let sql = include_str!("../../sql/sqlite/query.signals.sql");
+    let signals = tx.rows(sql, [row], signal)?;
     Ok(Some(TaskDetail {
         task,
         steps,
         transitions,
+        signals,
     }))
 }
 
@@ -104,6 +107,17 @@ fn step(row: &Row<'_>) -> rusqlite::Result<StepRecord> {
         result: row.get_ref(10)?.as_str_or_null()?.map(Json::from_stored),
         started_at: time_or_none(row, 11)?,
         finished_at: time_or_none(row, 12)?,
+        awaited: row.get(13)?,
+        awaits: word_or_none(row, 14)?,
+    })
+}
+
+fn signal(row: &Row<'_>) -> rusqlite::Result<SignalRecord> {
+    Ok(SignalRecord {
+        name: word(row, 0)?,
+        payload: Json::from_stored(row.get_ref(1)?.as_str()?),
+        by: row.get(2)?,
+        at: time(row, 3)?,
     })
 }
 
@@ -136,6 +150,7 @@ fn transition(id: TaskId, row: &Row<'_>) -> rusqlite::Result<Transition> {
         duration_ms: row.get::<_, Option<i64>>(9)?.map(|us| us as f64 / 1_000.0),
         failure,
         retry_at: time_or_none(row, 11)?,
+        log: row.get(12)?,
     })
 }
 

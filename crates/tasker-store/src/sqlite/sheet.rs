@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use tasker_model::id::TaskId;
 use tasker_model::json::Json;
+use tasker_model::name::SignalName;
 use tasker_model::outcome::FailureKind;
 use tasker_model::task::TaskState;
 use tasker_model::transition::Reason;
@@ -72,6 +73,9 @@ fn load(tx: &mut Tx<'_>, row: i64) -> Result<Sheet, StoreError> {
             failure: word_or_none(row, 7)?,
             worker: worker_id(row, 8)?,
             finished_at: time_or_none(row, 9)?,
+            awaited: row.get(10)?,
+            waited_until: time_or_none(row, 11)?,
+            awaits: word_or_none(row, 12)?,
             result: None,
         })
     })?;
@@ -95,6 +99,9 @@ fn save(tx: &Tx<'_>, row: i64, sheet: &Sheet) -> Result<(), StoreError> {
                 step.worker.map(Id::from),
                 step.finished_at.map(Timestamp::as_microsecond),
                 step.result.as_ref().map(Json::as_str),
+                step.awaited,
+                step.waited_until.map(Timestamp::as_microsecond),
+                step.awaits.as_ref().map(SignalName::as_str),
             ),
         )?;
         assert_eq!(changed, 1, "the step's row was read in this transaction");
@@ -155,6 +162,7 @@ fn append(tx: &Tx<'_>, row: i64, sequence: u32, entry: &Entry) -> Result<(), Sto
             None::<i64>,
             failure,
             None::<i64>,
+            None::<&str>,
         ),
     )
     .map(drop)

@@ -18,7 +18,7 @@ use tasker_model::task::{TaskEvent, TaskState};
 use tasker_model::template::TaskTemplate;
 use tasker_model::transition::Reason;
 
-use super::row::{Id, task_id, word};
+use super::row::{Id, task_id, time_or_none, word};
 use super::transaction::Tx;
 use crate::error::StoreError;
 use crate::record::TemplateId;
@@ -34,6 +34,7 @@ pub(super) struct Note<'a> {
     pub(super) duration_us: Option<i64>,
     pub(super) failure: Option<&'a Failure>,
     pub(super) retry_at: Option<Timestamp>,
+    pub(super) log: Option<&'a str>,
 }
 
 /// What counts of a step for its task: its state, and whether it is open.
@@ -211,6 +212,7 @@ impl Work {
                 note.duration_us,
                 failure,
                 note.retry_at.map(Timestamp::as_microsecond),
+                note.log,
             ),
         )?;
         Ok(())
@@ -285,7 +287,7 @@ pub(super) struct Batch {
     works: BTreeMap<i64, Work>,
     before: HashMap<i64, TaskState>,
     /// Results that this transaction wrote: their children need not read them back.
-    pub(super) results: HashMap<(i64, Position), Json>,
+    pub(super) results: HashMap<(i64, Position), (Json, StepState)>,
     pub(super) budget: Option<ClaimBudget>,
     pub(super) slots_left: usize,
     claims: Vec<Claim>,
@@ -414,8 +416,16 @@ impl Batch {
             .dag()
             .parents(claim.lease.step.position)
             .iter()
-            .map(|parent| Ok((*parent, self.result(tx, row, *parent)?)));
-        let parents = parents.collect::<Result<Vec<_>, StoreError>>()?.into();
+            .map(|parent| {
+                let (result, state) = self.end_of(tx, row, *parent)?;
+                Ok((*parent, result, state))
+            });
+        let parents = parents.collect::<Result<Vec<_>, StoreError>>()?;
+        let parent_states = parents.iter().map(|(_, _, state)| *state).collect();
+        let parents = parents
+            .into_iter()
+            .map(|(parent, result, _)| (parent, result));
+        let (waited_until, signal) = waited(tx, &template, claim)?;
         let Claim {
             lease,
             attempt_limit,
@@ -426,31 +436,54 @@ impl Batch {
             template,
             context,
             context_checked: true,
-            parents,
+            parents: parents.collect(),
+            parent_states,
+            waited_until,
+            signal,
         })
     }
 
-    /// A parent's result, from memory if this transaction knows it.
-    fn result(
+    /// A parent's result and state, from memory if this transaction knows them.
+    fn end_of(
         &mut self,
         tx: &Tx<'_>,
         row: i64,
         parent: Position,
-    ) -> Result<Option<Json>, StoreError> {
-        if let Some(result) = self.results.get(&(row, parent)) {
-            return Ok(Some(result.clone()));
+    ) -> Result<(Option<Json>, StepState), StoreError> {
+        if let Some((result, state)) = self.results.get(&(row, parent)) {
+            return Ok((Some(result.clone()), *state));
         }
         let sql = include_str!("../../sql/sqlite/claim.result.sql");
-        let text = tx.row(sql, (row, parent), |columns| {
-            columns.get::<_, Option<String>>(0)
+        let found = tx.row(sql, (row, parent), |columns| {
+            Ok((columns.get::<_, Option<String>>(0)?, word(columns, 1)?))
         })?;
-        let result = text.flatten().map(|text| Json::from_stored(&text));
+        let missing = || StoreError::BadRow(format!("task row {row} lacks step {parent}"));
+        let (text, state) = found.ok_or_else(missing)?;
+        let result = text.map(|text| Json::from_stored(&text));
         if let Some(result) = &result {
             // Siblings that are claimed together share their parents.
-            self.results.insert((row, parent), result.clone());
+            self.results.insert((row, parent), (result.clone(), state));
         }
-        Ok(result)
+        Ok((result, state))
     }
+}
+
+/// Until when a claimed step has waited, and for a signal what came with it.
+fn waited(
+    tx: &Tx<'_>,
+    template: &TaskTemplate,
+    claim: &Claim,
+) -> Result<(Option<Timestamp>, Option<Json>), StoreError> {
+    if template.step(claim.lease.step.position).wait.is_none() {
+        return Ok((None, None));
+    }
+    let sql = include_str!("../../sql/sqlite/claim.waited.sql");
+    let found = tx.row(sql, [claim.lease.step_row], |columns| {
+        let signal: Option<String> = columns.get(1)?;
+        Ok((time_or_none(columns, 0)?, signal))
+    })?;
+    let (until, signal) = found.unwrap_or_default();
+    Ok((until, signal.map(|signal| Json::from_stored(&signal))))
 }
 
 /// Queues with a limit; usually there are none.

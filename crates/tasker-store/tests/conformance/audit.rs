@@ -87,7 +87,13 @@ async fn i1_a_step_that_started_too_early() {
         SELECT 1, transitions + 1, 2, 'pending', 'in_progress', 0 FROM tasker_tasks WHERE task_no = 1;
         UPDATE tasker_tasks SET transitions = transitions + 1, open_steps = open_steps + 1
         WHERE task_no = 1";
-    finds(1, damage, "I1", "starts step 2 before step Some(1) is done").await;
+    finds(
+        1,
+        damage,
+        "I1",
+        "starts step 2 with 1 parents that are not done",
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -41,6 +41,25 @@ pub(crate) async fn a_result_is_stored_with_its_time(f: Fixture) {
     assert_eq!(detail.task.summary.finished_at, Some(f.now()));
 }
 
+pub(crate) async fn what_an_attempt_logged_is_kept_with_its_end(f: Fixture) {
+    let one = f.define("one", &[("a", &[])]).await;
+    let worker = f.worker(&[&one]);
+    let task = f.start(&one).await;
+    let ends = [Settlement::HandBack, retry_in(0), succeed(&json!(1))];
+    for (number, settlement) in ends.into_iter().enumerate() {
+        let claimed = f.claim_one(&worker).await;
+        let mut completion = end(&claimed, settlement);
+        completion.log = Some(format!("line {number}\n"));
+        f.store
+            .complete(worker.id, vec![completion], None)
+            .await
+            .unwrap();
+    }
+    let record = f.detail(task).await.transitions;
+    let kept: Vec<String> = record.into_iter().filter_map(|change| change.log).collect();
+    assert_eq!(kept, ["line 0\n", "line 1\n", "line 2\n"]);
+}
+
 pub(crate) async fn a_child_is_handed_over_in_the_same_commit(f: Fixture) {
     let chain = f
         .define("chain", &[("a", &[]), ("b", &["a"]), ("c", &["b"])])

@@ -8,14 +8,19 @@ use std::collections::HashMap;
 use jiff::SignedDuration;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use serde_json::json;
 use tasker_model::id::{TaskId, WorkerId};
 use tasker_model::outcome::Settlement;
 use tasker_model::transition::{Change, Transition};
 use tasker_store::StoreError;
-use tasker_store::store::{ClaimBudget, ClaimedStep, Completion, NewTask, Progress, Recorded};
+use tasker_store::store::{
+    ClaimBudget, ClaimedStep, Completion, NewTask, Progress, Recorded, Signal,
+};
 
-use crate::fixture::{Defined, Fixture, LEASE_MS, Worker, ms, postgres, sqlite_in_memory};
-use crate::random::{random_definition, random_order, random_settlement, random_task};
+use crate::fixture::{Defined, Fixture, LEASE_MS, Worker, ms, postgres, sqlite_in_memory, text};
+use crate::random::{
+    random_definition, random_order, random_settlement, random_signal, random_task,
+};
 use crate::reference::{Attempt, Claimer, Line, New, Outcome, Reference, Shown};
 
 /// The sides, in their order.
@@ -117,6 +122,7 @@ impl World {
                 65..75 => self.advance(),
                 75..80 => self.heartbeat().await,
                 80..83 => self.crash(),
+                83..86 => self.signal().await,
                 _ => self.order().await,
             }
         }
@@ -184,6 +190,12 @@ impl World {
                 id: task.task_id,
                 handler: *number,
                 dag: template.dag(),
+                rules: template
+                    .source()
+                    .steps
+                    .iter()
+                    .map(|step| step.trigger_rule)
+                    .collect(),
                 limits: steps.map(|step| step.retry.attempt_limit()).collect(),
                 bypassed: names.map(|n| template.position(n).unwrap()).collect(),
             };
@@ -211,10 +223,10 @@ impl World {
         after.claim(now, &by, &mut outcome);
         // Which of those that became due at the same moment come first is nobody's business, so
         // all of them are taken.
-        let left = after.due(now, &by.runs);
-        let since = |key| due.iter().find(|(_, due)| *due == key).map(|(at, _)| *at);
-        let last = outcome.claimed.iter().filter_map(|(key, _)| since(*key));
-        if last.max() == left.first().map(|(at, _)| *at) {
+        let claimed = |key| outcome.claimed.iter().any(|(known, _)| *known == key);
+        let last = due.iter().rev().find(|(_, key)| claimed(*key));
+        let tie = |(at, key): &(_, _)| last.is_some_and(|(last, _)| last == at) && !claimed(*key);
+        if due.iter().any(tie) {
             by.slots = ALL;
             (after, outcome) = (self.reference.clone(), Outcome::default());
             after.claim(now, &by, &mut outcome);
@@ -263,6 +275,7 @@ impl World {
                 .map(|(attempt, settlement)| Completion {
                     lease: side.held[attempt].lease,
                     settlement: settlement.clone(),
+                    log: None,
                     context: None,
                 })
                 .collect();
@@ -320,6 +333,24 @@ impl World {
                     assert_eq!(expected, None, "{order:?}");
                 }
                 Err(error) => panic!("{order:?}: {error}"),
+            }
+        }
+    }
+
+    async fn signal(&mut self) {
+        let task = self.tasks[self.rng.random_range(0..self.tasks.len())];
+        let name = random_signal(&mut self.rng);
+        let expected = self.reference.signal(self.now(), task, &name);
+        for side in &self.sides {
+            let signal = Signal {
+                name: name.clone(),
+                payload: text(&json!("yes")),
+                by: "ada".to_owned(),
+            };
+            match side.f.store.signal(task, signal).await {
+                Ok(answer) => assert_eq!(Some(answer), expected),
+                Err(StoreError::Refused(_)) => assert_eq!(expected, None),
+                Err(error) => panic!("{error}"),
             }
         }
     }

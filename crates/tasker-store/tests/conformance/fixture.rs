@@ -213,6 +213,7 @@ pub(crate) fn end(claimed: &ClaimedStep, settlement: Settlement) -> Completion {
     Completion {
         lease: claimed.lease,
         settlement,
+        log: None,
         context: Some(claimed.context.clone()),
     }
 }
@@ -398,6 +399,7 @@ impl Fixture {
         let completion = Completion {
             lease,
             settlement,
+            log: None,
             context: None,
         };
         let done = self.store.complete(worker, vec![completion], None);

@@ -19,6 +19,8 @@ mod claim;
 mod complete;
 mod heartbeat;
 mod held;
+mod triggers;
+mod wait;
 mod operate;
 mod query;
 mod queue;
@@ -96,6 +98,7 @@ on_every_backend! {
         a_task_within_its_deadline_is_left_alone;
     complete:
         a_result_is_stored_with_its_time,
+        what_an_attempt_logged_is_kept_with_its_end,
         a_child_is_handed_over_in_the_same_commit,
         without_a_slot_a_child_is_due,
         a_child_of_a_foreign_definition_is_not_handed_over,
@@ -116,6 +119,23 @@ on_every_backend! {
         siblings_in_separate_batches_make_a_child_ready_once,
         a_diamond_runs_through,
         tasks_of_one_batch_finish_together;
+    triggers:
+        a_rule_is_decided_as_soon_as_it_can_be,
+        whoever_claims_is_told_the_states_of_the_parents,
+        a_step_that_is_handed_over_knows_them_too,
+        a_skip_says_why,
+        a_lost_step_counts_as_failed,
+        a_step_waits_again_when_the_parent_that_failed_goes_round,
+        a_deadline_starts_nothing,
+        resolving_a_failed_parent_counts_as_success;
+    wait:
+        a_step_that_waits_is_due_at_its_time,
+        a_time_can_be_given_and_may_be_over,
+        a_signal_ends_the_wait,
+        an_early_signal_is_kept,
+        what_has_come_survives_a_lost_lease_and_a_retry,
+        a_final_task_takes_no_signal,
+        a_task_that_waits_can_be_cancelled_and_deleted;
     heartbeat:
         a_heartbeat_extends_a_lease,
         lost_leases_are_given_back_in_order,

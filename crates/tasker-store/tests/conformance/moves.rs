@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use tasker_model::outcome::{FailureKind, Settlement};
+use tasker_model::outcome::{FailureKind, Settlement, SkipCause};
 use tasker_model::step::{StepEvent, StepState};
 use tasker_model::task::{TaskEvent, TaskState};
 use tasker_model::transition::Change;
@@ -21,6 +21,7 @@ pub(crate) async fn every_legal_move_but_one_is_taken(f: Fixture) {
         .await;
     let worker = f.worker(&[&wide]);
     successes(&f, &wide, &worker).await;
+    skips(&f, &wide, &worker).await;
     failures(&f, &wide, &worker).await;
     cancellations(&f, &wide, &worker).await;
     deadlines(&f).await;
@@ -45,6 +46,15 @@ async fn successes(f: &Fixture, wide: &Defined, worker: &Worker) {
     .unwrap();
     f.run_all(worker).await;
     f.order(complete, Order::CancelTask).await.unwrap();
+}
+
+async fn skips(f: &Fixture, wide: &Defined, worker: &Worker) {
+    let task = f.start(wide).await;
+    let cause = SkipCause::Condition;
+    for root in f.claim(worker, 2).await.claimed {
+        f.settle(worker, &root, Settlement::Skip { cause }).await;
+    }
+    f.order(task, Order::CancelTask).await.unwrap();
 }
 
 async fn failures(f: &Fixture, wide: &Defined, worker: &Worker) {

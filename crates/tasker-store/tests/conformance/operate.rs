@@ -713,15 +713,15 @@ pub(crate) async fn illegal_orders_for_steps_name_state_and_possibilities(f: Fix
         ),
         (
             retry(3, 1),
-            "in_progress` cannot retry; it can complete, fail, cancel, release",
+            "in_progress` cannot retry; it can complete, fail, cancel, release, decline",
         ),
         (
             resolve(3, None),
-            "in_progress` cannot resolve; it can complete, fail, cancel, release",
+            "in_progress` cannot resolve; it can complete, fail, cancel, release, decline",
         ),
         (
             Order::SkipStep(3),
-            "in_progress` cannot skip; it can complete, fail, cancel, release",
+            "in_progress` cannot skip; it can complete, fail, cancel, release, decline",
         ),
         (
             retry(4, 1),

@@ -3,19 +3,22 @@
 //!
 //! The differential runs hold both stores against it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use jiff::{SignedDuration, Timestamp};
 use tasker_model::dag::Dag;
 use tasker_model::id::{Position, StepKey, TaskId, WorkerId};
 use tasker_model::lease::{DueStep, OnClaim, on_claim};
+use tasker_model::name::SignalName;
 use tasker_model::outcome::{FailureKind, Settlement};
 use tasker_model::step::StepState::{
     self, Cancelled, Complete, Error, InProgress, Pending, ResolvedManually, Skipped,
 };
 use tasker_model::task::TaskState;
-use tasker_store::store::Order;
+use tasker_model::trigger::TriggerRule;
+use tasker_model::wait::{NEVER, Until};
+use tasker_store::store::{Order, Signalled};
 
 #[derive(Clone)]
 struct Step {
@@ -26,12 +29,15 @@ struct Step {
     due_at: Option<Timestamp>,
     worker: Option<WorkerId>,
     failure: Option<FailureKind>,
+    awaits: Option<SignalName>,
 }
 
 #[derive(Clone)]
 struct Task {
     handler: usize,
     dag: Dag,
+    rules: Vec<TriggerRule>,
+    signals: BTreeSet<SignalName>,
     state: TaskState,
     steps: Vec<Step>,
     history: Vec<Line>,
@@ -67,6 +73,8 @@ pub(crate) struct New<'a> {
     pub(crate) id: TaskId,
     pub(crate) handler: usize,
     pub(crate) dag: &'a Dag,
+    /// Which ends of its parents each step starts on.
+    pub(crate) rules: Vec<TriggerRule>,
     /// Attempts allowed, of each step.
     pub(crate) limits: Vec<u32>,
     pub(crate) bypassed: Vec<Position>,
@@ -142,11 +150,24 @@ impl Task {
         0..Position::try_from(self.steps.len()).unwrap()
     }
 
-    fn parents_done(&self, position: Position) -> bool {
+    /// Whether the parents have ended as the step's rule asks, or can no longer do so.
+    fn is_decided(&self, position: Position) -> bool {
         let parents = self.dag.parents(position);
-        parents
-            .iter()
-            .all(|parent| done(self.steps[*parent as usize].state))
+        let steps = || parents.iter().map(|parent| &self.steps[*parent as usize]);
+        let failed = |step: &&Step| step.state == Error && step.due_at.is_none();
+        let successes = steps()
+            .filter(|step| matches!(step.state, Complete | ResolvedManually))
+            .count();
+        let failures = steps().filter(failed).count();
+        let all_done = steps().all(|step| done(step.state));
+        all_done
+            || match self.rules[position as usize] {
+                TriggerRule::NoneFailed | TriggerRule::AllSuccess => false,
+                TriggerRule::AnySuccess => successes > 0,
+                TriggerRule::AtLeast(wanted) => successes >= wanted as usize,
+                TriggerRule::AnyFailed => failures > 0,
+                TriggerRule::AllDone => steps().all(|step| done(step.state) || failed(&step)),
+            }
     }
 
     /// Positions of steps that wait for nothing but a worker, and are not due yet.
@@ -155,7 +176,7 @@ impl Task {
         positions
             .filter(|p| {
                 let step = &self.steps[*p as usize];
-                step.state == Pending && step.due_at.is_none() && self.parents_done(*p)
+                step.state == Pending && step.due_at.is_none() && self.is_decided(*p)
             })
             .collect()
     }
@@ -176,6 +197,7 @@ impl Task {
         }
         let step = &mut self.steps[position as usize];
         step.attempts += 1;
+        step.awaits = None;
         step.worker = Some(by.worker);
         step.due_at = Some(at + by.lease);
         let attempt = step.attempts;
@@ -219,10 +241,13 @@ impl Reference {
             due_at: None,
             worker: None,
             failure: None,
+            awaits: None,
         };
         let mut task = Task {
             handler: new.handler,
             dag: new.dag.clone(),
+            rules: new.rules.clone(),
+            signals: BTreeSet::new(),
             state: TaskState::Pending,
             steps: new.limits.iter().map(step).collect(),
             history: Vec::new(),
@@ -271,9 +296,16 @@ impl Reference {
     }
 
     pub(crate) fn claim(&mut self, now: Timestamp, by: &Claimer, outcome: &mut Outcome) {
+        // What is given up may make others due: then there is another round.
+        while self.claim_due(now, by, outcome) && outcome.claimed.len() < by.slots {}
+    }
+
+    /// Gives whether anything was given up.
+    fn claim_due(&mut self, now: Timestamp, by: &Claimer, outcome: &mut Outcome) -> bool {
+        let mut gave_up = false;
         for (_, key) in self.due(now, &by.runs) {
             if outcome.claimed.len() == by.slots {
-                return;
+                break;
             }
             let task = self.task(key.task_id);
             let step = &mut task.steps[key.position as usize];
@@ -295,9 +327,14 @@ impl Reference {
                     step.failure = Some(failure.kind);
                     let attempt = Some(step.attempts);
                     task.move_step(now, key.position, Error, attempt, "lease_lost");
+                    for position in task.ripe() {
+                        task.steps[position as usize].due_at = Some(now);
+                    }
+                    gave_up = true;
                 }
             }
         }
+        gave_up
     }
 
     pub(crate) fn holds(&self, worker: WorkerId, (key, attempt): Attempt) -> bool {
@@ -318,6 +355,7 @@ impl Reference {
         }
         let (key, number) = attempt;
         let task = self.task(key.task_id);
+        let signals = task.signals.clone();
         let step = &mut task.steps[key.position as usize];
         step.worker = None;
         step.due_at = None;
@@ -338,6 +376,22 @@ impl Reference {
                 step.due_at = more.then_some(now);
                 (Error, "")
             }
+            Settlement::Skip { cause } => {
+                step.failure = None;
+                (Skipped, cause.as_str())
+            }
+            Settlement::Wait(wait) => {
+                step.attempts -= 1;
+                step.awaits.clone_from(&wait.signal);
+                let has_come = wait.signal.as_ref().is_some_and(|s| signals.contains(s));
+                step.due_at = match wait.until {
+                    _ if has_come => Some(now),
+                    Until::After(ms) => Some(now + SignedDuration::from_millis(ms.cast_signed())),
+                    Until::At(time) => Some(time),
+                    Until::Signalled => Some(NEVER),
+                };
+                (Pending, "waiting")
+            }
             Settlement::HandBack => {
                 step.attempts -= 1;
                 step.due_at = Some(now);
@@ -356,8 +410,13 @@ impl Reference {
             }
             for position in task.ripe() {
                 task.steps[position as usize].due_at = Some(now);
+                // A step whose rule counts ends is left to a look.
+                let counts = task.rules[position as usize]
+                    .awaited(u32::try_from(task.dag.parents(position).len()).unwrap())
+                    .is_some();
                 if let Some(by) = by
                     && by.may(outcome, task.handler)
+                    && !counts
                 {
                     let attempt = task.claim(now, position, by);
                     outcome.claimed.push((StepKey::new(*id, position), attempt));
@@ -372,6 +431,31 @@ impl Reference {
                 outcome.finished.push((*id, task.state));
             }
         }
+    }
+
+    pub(crate) fn signal(
+        &mut self,
+        now: Timestamp,
+        id: TaskId,
+        name: &SignalName,
+    ) -> Option<Signalled> {
+        let task = self.task(id);
+        if task.state.is_final() {
+            return None;
+        }
+        if !task.signals.insert(name.clone()) {
+            return Some(Signalled::Known);
+        }
+        let mut answer = Signalled::Kept;
+        for step in &mut task.steps {
+            let waits = step.state == Pending && step.due_at.is_some();
+            if waits && step.awaits.as_ref() == Some(name) {
+                step.awaits = None;
+                step.due_at = Some(now);
+                answer = Signalled::Delivered;
+            }
+        }
+        Some(answer)
     }
 
     pub(crate) fn renew(&mut self, worker: WorkerId, attempt: Attempt, until: Timestamp) -> bool {
@@ -461,6 +545,13 @@ impl Task {
                 attempt_limit,
             } => self.raise(now, *position, *attempt_limit)?,
         }
+        for position in self.positions() {
+            if self.steps[position as usize].state == Pending && !self.is_decided(position) {
+                let step = &mut self.steps[position as usize];
+                step.due_at = None;
+                step.awaits = None;
+            }
+        }
         for position in self.ripe() {
             self.steps[position as usize].due_at = Some(now);
         }
@@ -504,6 +595,7 @@ impl Task {
         step.failure = None;
         step.worker = None;
         step.due_at = Some(now);
+        step.awaits = None;
         let next = Some(step.attempts + 1);
         self.move_step(now, position, Pending, next, "operator");
         Some(())

@@ -61,6 +61,19 @@ async fn a_permanent_error_ends_the_step_at_once_and_keeps_code_and_context() {
 }
 
 #[tokio::test]
+async fn what_a_handler_logs_is_kept_with_its_attempt() {
+    let step = Step::new("talks", |step: StepContext| async move {
+        step.log(format!("attempt {}", step.attempt()));
+        assert!(step.attempt() > 1, "first attempt");
+        Ok(())
+    });
+    let (_tasker, task) = run(one_step(step)).await;
+    let record = task.detail().await.unwrap().transitions;
+    let kept: Vec<String> = record.into_iter().filter_map(|change| change.log).collect();
+    assert_eq!(kept, ["attempt 1\n", "attempt 2\n"]);
+}
+
+#[tokio::test]
 async fn not_retryable_means_one_attempt_and_not_none() {
     let fails = |_| async { StepResult::<()>::Err(RetryableError::new("no").into()) };
     let (_tasker, task) = run(one_step(Step::new("once", fails).retryable(false))).await;

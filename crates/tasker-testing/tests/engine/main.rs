@@ -6,6 +6,7 @@ mod patterns;
 mod typed;
 mod objects;
 mod failures;
+mod waiting;
 mod operators;
 mod requests;
 mod sql;

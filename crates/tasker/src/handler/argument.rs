@@ -68,6 +68,31 @@ impl Cancellation {
     }
 }
 
+/// What came with the signal that the step waited for ([`Step::wait_for`](super::Step::wait_for)), or
+/// the default if it did not come in time.
+///
+/// If it does not fit, the step fails permanently, with the code `SIGNAL_TYPE`; if the step waits
+/// for none, with `NO_SIGNAL`.
+#[derive(Debug, Clone)]
+pub struct Signal<T>(pub T);
+
+/// What the definition tells the step's code ([`Step::config`](super::Step::config)).
+///
+/// If it does not fit, the step fails permanently, with the code `CONFIG_TYPE`.
+#[derive(Debug, Clone)]
+pub struct Config<T>(pub T);
+
+/// Where lines are kept with the attempt's record, as by [`StepContext::log`].
+#[derive(Debug, Clone)]
+pub struct Log(StepContext);
+
+impl Log {
+    /// Keeps a line, for whoever looks at the task later. Not for secrets.
+    pub fn line(&self, line: impl AsRef<str>) {
+        self.0.log(line);
+    }
+}
+
 /// What an argument needs beyond the attempt; collected before anything runs.
 #[derive(Debug, Default)]
 pub struct Needs {
@@ -150,6 +175,24 @@ impl Argument for IdempotencyKey {
 impl Argument for Cancellation {
     fn take(step: &StepContext) -> Result<Self, StepError> {
         Ok(Cancellation(step.clone()))
+    }
+}
+
+impl<T: DeserializeOwned> Argument for Signal<T> {
+    fn take(step: &StepContext) -> Result<Self, StepError> {
+        Ok(Signal(step.signal()?))
+    }
+}
+
+impl<T: DeserializeOwned> Argument for Config<T> {
+    fn take(step: &StepContext) -> Result<Self, StepError> {
+        Ok(Config(step.config()?))
+    }
+}
+
+impl Argument for Log {
+    fn take(step: &StepContext) -> Result<Self, StepError> {
+        Ok(Log(step.clone()))
     }
 }
 

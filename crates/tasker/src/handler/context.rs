@@ -10,6 +10,7 @@ use tasker_store::store::ClaimedStep;
 use tokio_util::sync::CancellationToken;
 
 use super::error::PermanentError;
+use super::log::AttemptLog;
 use super::state::States;
 
 /// One attempt of one step, as its handler sees it. Cheap to clone.
@@ -22,6 +23,8 @@ pub struct StepContext {
     context: Json,
     parents: Arc<[(Position, Option<Json>)]>,
     cancelled: CancellationToken,
+    log: AttemptLog,
+    signal: Option<Json>,
     states: Arc<States>,
 }
 
@@ -35,6 +38,8 @@ impl StepContext {
             context: step.context.clone(),
             parents: step.parents.clone(),
             cancelled,
+            log: AttemptLog::default(),
+            signal: step.signal.clone(),
             states: Arc::default(),
         }
     }
@@ -44,6 +49,11 @@ impl StepContext {
             states: states.clone(),
             ..self
         }
+    }
+
+    /// What was logged so far, by any clone.
+    pub(crate) fn attempt_log(&self) -> AttemptLog {
+        self.log.clone()
     }
 
     fn definition(&self) -> &StepTemplate {
@@ -160,6 +170,63 @@ impl StepContext {
         self.states.get()
     }
 
+    /// The task's input as it is stored.
+    pub(crate) fn context_json(&self) -> &Json {
+        &self.context
+    }
+
+    /// The steps that this one depends on, in the order in which it names them.
+    pub(crate) fn parent_names(&self) -> impl Iterator<Item = &str> {
+        let names = self.parents.iter();
+        names.map(|(parent, _)| self.template.step(*parent).name.as_str())
+    }
+
+    /// What the definition tells this step's code, as a type.
+    ///
+    /// The error is permanent. A step without a configuration reads as `null`.
+    pub fn config<T: DeserializeOwned>(&self) -> Result<T, PermanentError> {
+        let config = self.definition().handler_config.as_ref();
+        T::deserialize(config.unwrap_or(&serde_json::Value::Null)).map_err(|error| {
+            let step = self.name();
+            PermanentError::new(format!(
+                "the handler_config of step `{step}` does not fit its handler: {error}"
+            ))
+            .error_code("CONFIG_TYPE")
+        })
+    }
+
+    /// What came with the signal that this step waited for, as a type; the default of its definition
+    /// if the signal did not come in time.
+    ///
+    /// The error is permanent: the step waits for no signal, or what came is of another shape.
+    pub fn signal<T: DeserializeOwned>(&self) -> Result<T, PermanentError> {
+        let step = self.name();
+        let signal = self.signal_json().ok_or_else(|| {
+            PermanentError::new(format!("step `{step}` does not wait for a signal"))
+                .error_code("NO_SIGNAL")
+        })?;
+        signal.read().map_err(|error| {
+            let text = format!("what came with the signal does not fit step `{step}`: {error}");
+            PermanentError::new(text).error_code("SIGNAL_TYPE")
+        })
+    }
+
+    /// Goes on as if this had come with the signal.
+    pub(crate) fn set_signal(&mut self, signal: Json) {
+        self.signal = Some(signal);
+    }
+
+    /// What came with the signal that this step waited for, as it is stored.
+    pub fn signal_json(&self) -> Option<&Json> {
+        self.signal.as_ref()
+    }
+
+    /// Keeps a line with this attempt's record, for whoever looks at the task later. Not for
+    /// secrets. Of very many lines the last ones are kept: 200 of them, or 16 KiB.
+    pub fn log(&self, line: impl AsRef<str>) {
+        self.log.push(line.as_ref());
+    }
+
     /// Ends when this attempt is of no use any more: its task was cancelled, its time is over, or
     /// its lease was lost. Whatever it returns afterwards is ignored.
     pub async fn cancelled(&self) {
@@ -169,5 +236,64 @@ impl StepContext {
     /// Whether this attempt is of no use any more; for handlers that work without awaiting.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.is_cancelled()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use tasker_model::id::StepKey;
+    use tasker_model::name::{Namespace, StepName, TaskName, Version};
+    use tasker_model::template::TemplateSource;
+
+    use super::*;
+
+    impl StepContext {
+        /// The second of three attempts of the step `here`.
+        pub(crate) fn example(context: &Value, parents: &[(&str, Option<Value>)]) -> StepContext {
+            let mut steps = Vec::new();
+            let mut here = StepTemplate::named(StepName::new("here").unwrap());
+            for (name, _) in parents {
+                steps.push(StepTemplate::named(StepName::new(*name).unwrap()));
+                here.depends_on_steps.push((*name).to_owned());
+            }
+            steps.push(here);
+            let source = TemplateSource {
+                namespace: Namespace::new("tests").unwrap(),
+                name: TaskName::new("example").unwrap(),
+                version: "1.0.0".parse::<Version>().unwrap(),
+                description: String::new(),
+                schema: None,
+                deadline_ms: None,
+                queue: None,
+                steps,
+            };
+            let template = TaskTemplate::new(source).unwrap();
+            let position = |name: &str| template.position(name).unwrap();
+            let parents = parents
+                .iter()
+                .map(|(name, result)| {
+                    (
+                        position(name),
+                        result.as_ref().map(|r| Json::of(r).unwrap()),
+                    )
+                })
+                .collect();
+            StepContext {
+                key: StepKey {
+                    task_id: "0190b6a0-0000-7000-8000-000000000001".parse().unwrap(),
+                    position: position("here"),
+                },
+                attempt: 2,
+                attempt_limit: 3,
+                context: Json::of(context).unwrap(),
+                parents,
+                signal: None,
+                cancelled: CancellationToken::new(),
+                log: AttemptLog::default(),
+                states: Arc::default(),
+                template,
+            }
+        }
     }
 }

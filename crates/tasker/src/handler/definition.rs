@@ -12,7 +12,7 @@ use super::argument::Arguments;
 use super::function::{StepFunction, StepFuture, StepOutput};
 use super::reference::{Definer, Named, StepRef};
 use super::state::States;
-use super::step::{Step, StepCode, Typed};
+use super::step::{Plan, Step, StepCode, Typed, milliseconds};
 use super::wiring;
 use crate::error::{Error, HandlerProblem, InvalidHandler};
 
@@ -61,6 +61,18 @@ impl TaskHandler {
             states: States::default(),
             prepare: None,
             problems: Vec::new(),
+        }
+    }
+
+    /// A definition that was checked, with the code for the handler names of its steps.
+    pub(crate) fn from_parts(
+        template: TaskTemplate,
+        steps: Vec<(String, StepCode)>,
+    ) -> TaskHandler {
+        TaskHandler {
+            template,
+            steps: steps.into(),
+            prepare: None,
         }
     }
 
@@ -143,7 +155,7 @@ impl Definition {
         A: Arguments<Results>,
     {
         let named = Named {
-            name: step.name.clone(),
+            name: step.plan.name.clone(),
             of: Some(self.definer.clone()),
         };
         self.steps.push(step.erase());
@@ -165,7 +177,9 @@ impl Definition {
         let prepare = self.prepare.take();
         let mut codes = Vec::with_capacity(self.steps.len());
         for step in &self.steps {
-            codes.push((step.name.clone(), shared(&step.code.code, &states)));
+            if step.plan.built_in.is_none() {
+                codes.push((step.plan.name.clone(), shared(&step.code.code, &states)));
+            }
         }
         let source = self.into_source(&mut problems);
         let template = source.and_then(|source| keep(TaskTemplate::new(source), &mut problems));
@@ -188,29 +202,31 @@ impl Definition {
         let namespace = keep(Namespace::new(&self.namespace), problems);
         let name = keep(TaskName::new(&self.name), problems);
         let version = keep(self.version.parse::<Version>(), problems);
-        let named: Vec<_> = (self.steps.into_iter())
-            .map(|step| (keep(StepName::new(&step.name), problems), step))
+        let steps: Vec<_> = (self.steps.into_iter())
+            .map(|step| step_source(step.plan, problems))
             .collect();
-        let steps = named.into_iter().map(|(name, step)| {
-            Some(StepTemplate {
-                name: name?,
-                handler: step.name,
-                ..step.configure
-            })
-        });
         Some(TemplateSource {
             namespace: namespace?,
             name: name?,
             version: version?,
             description: self.description,
             schema: self.schema,
-            deadline_ms: self
-                .deadline
-                .map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+            deadline_ms: self.deadline.map(milliseconds),
             queue: self.queue,
-            steps: steps.collect::<Option<_>>()?,
+            steps: steps.into_iter().collect::<Option<_>>()?,
         })
     }
+}
+
+fn step_source(mut plan: Plan, problems: &mut Vec<HandlerProblem>) -> Option<StepTemplate> {
+    let wait = keep(plan.wait(), problems);
+    let name = keep(StepName::new(&plan.name), problems);
+    Some(StepTemplate {
+        name: name?,
+        wait: wait?,
+        handler: plan.built_in.map_or(plan.name, str::to_owned),
+        ..plan.configure
+    })
 }
 
 /// Code that finds the shared state in its context.

@@ -23,10 +23,10 @@ struct Wiring<'a> {
 
 impl Wiring<'_> {
     fn parents(&self, step: &Step) -> Vec<HandlerProblem> {
-        let foreign = (step.reads.iter().chain(&step.waits))
+        let foreign = (step.plan.reads.iter().chain(&step.plan.waits))
             .flat_map(|read| &read.steps)
             .filter_map(|parent| self.foreign(step, parent));
-        let unfit = (step.reads.iter())
+        let unfit = (step.plan.reads.iter())
             .flat_map(|read| read.steps.iter().map(move |parent| (read, parent)))
             .filter_map(|(read, parent)| self.unfit(step, read, parent));
         foreign.chain(unfit).collect()
@@ -39,17 +39,20 @@ impl Wiring<'_> {
     fn foreign(&self, step: &Step, parent: &Named) -> Option<HandlerProblem> {
         let of = parent.of.as_ref().filter(|_| !self.is_own(parent))?;
         Some(HandlerProblem::OtherDefinition {
-            step: step.name.clone(),
+            step: step.plan.name.clone(),
             parent: parent.name.clone(),
             of: of.to_string(),
         })
     }
 
     fn unfit(&self, step: &Step, read: &Read, parent: &Named) -> Option<HandlerProblem> {
-        let found = self.steps.iter().find(|found| found.name == parent.name);
+        let found = self
+            .steps
+            .iter()
+            .find(|found| found.plan.name == parent.name);
         let gives = found.filter(|_| self.is_own(parent))?.code.gives;
         (!gives.fits(read.wanted)).then(|| HandlerProblem::ParentType {
-            step: step.name.clone(),
+            step: step.plan.name.clone(),
             parent: parent.name.clone(),
             wanted: read.wanted.name,
             given: gives.name,
@@ -63,7 +66,7 @@ fn missing_states<'a>(
 ) -> impl Iterator<Item = HandlerProblem> + 'a {
     let missing = (step.code.needs.states.iter()).filter(|wanted| !states.has(**wanted));
     missing.map(|wanted| HandlerProblem::NoState {
-        step: step.name.clone(),
+        step: step.plan.name.clone(),
         state: wanted.name,
         given: states.names().collect(),
     })

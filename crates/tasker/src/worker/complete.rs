@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tasker_model::event::Fact;
 use tasker_model::outcome::Settlement;
+use tasker_model::wait::Until;
 use tasker_store::StoreError;
 use tasker_store::store::{Completion, Progress, Recorded};
 
@@ -105,11 +106,18 @@ impl Worker {
         }
         let now = self.clock.now();
         let attempt = lease.attempt;
-        if let Settlement::Retry { delay_ms, .. } = settlement {
-            self.next_claim = self
-                .next_claim
-                .min(until(now, Duration::from_millis(delay_ms)));
-        }
+        let due = match &settlement {
+            Settlement::Retry { delay_ms, .. } => {
+                Some(until(now, Duration::from_millis(*delay_ms)))
+            }
+            Settlement::Wait(wait) => match wait.until {
+                Until::After(ms) => Some(until(now, Duration::from_millis(ms))),
+                Until::At(time) => Some(time),
+                Until::Signalled => None,
+            },
+            _ => None,
+        };
+        self.next_claim = due.map_or(self.next_claim, |due| self.next_claim.min(due));
         self.publisher
             .publish(now, lease.step.task_id, || match settlement {
                 Settlement::Complete { .. } => Fact::StepCompleted { step, attempt },
@@ -125,6 +133,8 @@ impl Worker {
                     failure,
                     retry_in_ms: None,
                 },
+                Settlement::Skip { cause } => Fact::StepSkipped { step, cause },
+                Settlement::Wait(wait) => Fact::StepWaiting { step, wait },
                 Settlement::HandBack => Fact::StepHandedBack { step, attempt },
             });
     }

@@ -49,6 +49,7 @@ impl Worker {
                 new_templates,
             }) => {
                 for lease in lost {
+                    self.is_lost(lease);
                     if let Some(attempt) = self.attempts.take(lease.step, lease.attempt) {
                         // Its outcome could not be recorded any more.
                         attempt.stop();

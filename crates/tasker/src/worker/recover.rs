@@ -5,7 +5,7 @@
 //! worker asks for what it holds, as soon as nothing else is under way that could change it.
 
 use tasker_store::StoreError;
-use tasker_store::store::ClaimedStep;
+use tasker_store::store::{ClaimedStep, Lease};
 
 use super::{Reply, Stopping, Worker};
 
@@ -24,6 +24,13 @@ impl Worker {
         self.holdings = Holdings::Unsure;
     }
 
+    /// Notes a lease that was found lost while the question of what is held is under way.
+    pub(super) fn is_lost(&mut self, lease: Lease) {
+        if self.holdings == Holdings::Asking {
+            self.lost_meanwhile.push(lease);
+        }
+    }
+
     /// Whether to ask what this worker holds before anything else is sent. Attempts that a stopping
     /// worker has left behind still run: what it does not know any more must not start again.
     pub(super) fn is_unsure(&self) -> bool {
@@ -37,6 +44,7 @@ impl Worker {
             return;
         }
         self.holdings = Holdings::Asking;
+        self.lost_meanwhile.clear();
         let (store, worker) = (self.store.clone(), self.record.worker_id);
         let runnable = self.runnable.clone();
         self.under_way
@@ -63,7 +71,9 @@ impl Worker {
 
     fn knows(&self, claimed: &ClaimedStep) -> bool {
         let lease = claimed.lease;
-        self.attempts.running(lease.step) == Some(lease.attempt)
+        // The answer may be older than the heartbeat that found the lease lost.
+        self.lost_meanwhile.contains(&lease)
+            || self.attempts.running(lease.step) == Some(lease.attempt)
             || self
                 .ended
                 .iter()

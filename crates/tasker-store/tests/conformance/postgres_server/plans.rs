@@ -12,12 +12,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tasker_model::identity::Identity;
+use tasker_model::name::SignalName;
 use tasker_model::outcome::{FailureKind, Settlement};
 use tasker_model::request::TaskRequest;
 use tasker_model::task::TaskState;
+use tasker_model::trigger::TriggerRule;
+use tasker_model::wait::{Until, Wait};
 use tasker_store::postgres::PostgresStore;
 use tasker_store::record::WorkerRecord;
-use tasker_store::store::{Expired, NewTask, Order, Page, TaskFilter};
+use tasker_store::store::{Expired, NewTask, Order, Page, Signal, Signalled, TaskFilter};
 use tokio_postgres::NoTls;
 
 use super::place::{Place, Server, encoded};
@@ -141,7 +144,7 @@ async fn fill(server: &Server, schema: &str) {
          FROM generate_series(1, {HISTORY_TASKS}) AS n;
          INSERT INTO tasker_tasks
          SELECT id, {template}, CASE WHEN n % 100 = 0 THEN 'error' ELSE 'complete' END, {STEPS_OF_EACH},
-                {STEPS_OF_EACH}, 0, 0, 0, {STEPS_OF_EACH}, at, at
+                {STEPS_OF_EACH}, 0, 0, 0, {STEPS_OF_EACH}, at, at, NULL, false
          FROM history;
          INSERT INTO tasker_requests
          SELECT id, '{{}}', 'ann', 'test', 'test', '[]', '[]', at, 'key ' || n, 'identity ' || n % 1000, 0
@@ -222,6 +225,34 @@ async fn work(f: &Fixture, chain: &Defined, worker: &Worker, tasks: Vec<NewTask>
         f.clock.advance(ms(LEASE_MS));
         assert_eq!(f.claim(worker, 100).await.claimed.len(), 100);
     }
+}
+
+/// A task whose steps wait for a signal, and for the failure of others.
+async fn wait_and_fail(f: &Fixture) {
+    let mut definition = source("rules", &[("a", &[]), ("b", &["a"])]);
+    definition.steps[1].trigger_rule = TriggerRule::AnyFailed;
+    let rules = f.register(definition).await;
+    let worker = f.worker(&[&rules]);
+    let task = f.start(&rules).await;
+    let approval = SignalName::new("approval").unwrap();
+    let claimed = f.claim_one(&worker).await;
+    let wait = Wait {
+        until: Until::Signalled,
+        signal: Some(approval.clone()),
+    };
+    f.settle(&worker, &claimed, Settlement::Wait(wait)).await;
+    let signal = Signal {
+        name: approval,
+        payload: text(&json!(1)),
+        by: "ann".to_owned(),
+    };
+    let sent = f.store.signal(task, signal).await.unwrap();
+    assert_eq!(sent, Signalled::Delivered);
+    let claimed = f.claim_one(&worker).await;
+    f.settle(&worker, &claimed, fail(FailureKind::Permanent))
+        .await;
+    let claimed = f.claim_one(&worker).await;
+    f.settle(&worker, &claimed, succeed(&json!(1))).await;
 }
 
 /// Orders for a task that has just begun.
@@ -417,6 +448,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
     let worker = f.worker(&[&chain, &limited]);
     let tasks = open_tasks(&f, &chain, &limited);
     work(&f, &chain, &worker, tasks).await;
+    wait_and_fail(&f).await;
     give_orders(&f, &chain).await;
     create_in_sql(&url, &quoted).await;
     // One that knows none of the definitions.

@@ -1,0 +1,124 @@
+//! What happens to a task, as lines for people.
+
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use tasker::model::event::Fact;
+use tasker::model::outcome::SkipCause;
+use tasker::model::wait::{Until, Wait};
+use tasker::{Error, Events, Task};
+
+use crate::output::{Failure, say};
+
+/// Says what happens until the task is final.
+pub(crate) async fn watch(task: &mut Task, events: &mut Events) -> Result<(), Failure> {
+    let lines = Lines::new();
+    let id = task.id();
+    let mut end = std::pin::pin!(task.wait(None));
+    loop {
+        tokio::select! {
+            biased;
+            event = events.next() => match event {
+                Some(event) if event.task_id == id => {
+                    if let Some(line) = lines.line(&event.fact) {
+                        say(&line);
+                    }
+                    if let Fact::StepWaiting { wait: Wait { signal: Some(signal), .. }, .. } = &event.fact {
+                        say(&format!("    send it with: tasker task signal {id} {signal}"));
+                    }
+                    if matches!(event.fact, Fact::TaskFinished { .. }) {
+                        end.await?;
+                        return Ok(());
+                    }
+                }
+                Some(_) => {}
+                None => return Err(Error::Stopped.into()),
+            },
+            ended = &mut end => {
+                ended?;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Writes facts as lines: with marks on a terminal, with words elsewhere.
+pub(crate) struct Lines {
+    started: Instant,
+    marks: bool,
+}
+
+impl Lines {
+    pub(crate) fn new() -> Lines {
+        Lines {
+            started: Instant::now(),
+            marks: std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// The line for a fact that is worth one.
+    pub(crate) fn line(&self, fact: &Fact) -> Option<String> {
+        let (mark, word, step, more) = parts(fact)?;
+        let at = self.started.elapsed().as_secs_f64();
+        let line = if self.marks {
+            format!("  {mark} {step:<18} {at:6.2} s  {more}")
+        } else {
+            format!("{at:.2} s {word} {step} {more}")
+        };
+        Some(line.trim_end().to_owned())
+    }
+}
+
+/// Mark, word, step, and what else there is to say.
+fn parts(fact: &Fact) -> Option<(char, &'static str, &str, String)> {
+    Some(match fact {
+        Fact::StepStarted { step, attempt } => {
+            let more = match attempt {
+                1 => String::new(),
+                attempt => format!("attempt {attempt}"),
+            };
+            ('▶', "started", step.as_str(), more)
+        }
+        Fact::StepCompleted { step, .. } => ('✓', "completed", step.as_str(), String::new()),
+        Fact::StepFailed {
+            step,
+            failure,
+            retry_in_ms,
+            ..
+        } => {
+            let next = match retry_in_ms {
+                Some(ms) => {
+                    let seconds = Duration::from_millis(*ms).as_secs_f64();
+                    format!("trying again in {seconds:.1} s")
+                }
+                None => "not trying again".to_owned(),
+            };
+            let more = format!("{}; {next}", failure.message);
+            ('✗', "failed", step.as_str(), more)
+        }
+        Fact::StepSkipped { step, cause } => {
+            let why = match cause {
+                SkipCause::Condition => "its condition is false",
+                SkipCause::TriggerRule => "its parents did not end as its trigger rule asks",
+            };
+            ('-', "skipped", step.as_str(), why.to_owned())
+        }
+        Fact::StepWaiting { step, wait } => ('·', "waits", step.as_str(), waits(wait)),
+        Fact::StepHandedBack { step, .. } => {
+            ('·', "handed_back", step.as_str(), "handed back".to_owned())
+        }
+        Fact::TaskCreated | Fact::TaskFinished { .. } => return None,
+    })
+}
+
+fn waits(wait: &Wait) -> String {
+    let until = match wait.until {
+        Until::After(ms) => format!("for {:.1} s", Duration::from_millis(ms).as_secs_f64()),
+        Until::At(time) => format!("until {time}"),
+        Until::Signalled => "however long it takes".to_owned(),
+    };
+    match &wait.signal {
+        Some(signal) => format!("waits for signal `{signal}`, {until}"),
+        None => format!("waits {until}"),
+    }
+}

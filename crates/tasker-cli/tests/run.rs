@@ -1,0 +1,309 @@
+//! `tasker run`, `tasker worker` and signals: workflows without a line of Rust.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tasker"));
+    command
+        .current_dir(folder)
+        .args(arguments)
+        .env_remove("TASKER_STORE")
+        .env_remove("TASKER_TEMPLATES")
+        .env_remove("TASKER_ENV")
+        .env("USER", "ada");
+    command
+}
+
+fn tasker(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Runs what must end with this status; gives its data and what it says.
+#[track_caller]
+fn ends(folder: &Path, status: i32, arguments: &[&str]) -> (String, String) {
+    let output = tasker(folder, arguments);
+    let (data, said) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(status),
+        "{arguments:?}: {data}{said}"
+    );
+    assert!(!said.contains("panicked"), "{said}");
+    (data, said)
+}
+
+const APPROVAL: &str = "\
+name: approval
+schema: {type: object, required: [order], properties: {order: {type: integer}}}
+step_templates:
+  - {name: pause, delay: 10ms}
+  - {name: decision, depends_on_step: pause, wait_for: approval}
+  - {name: late, depends_on_step: decision, delay: 10ms, trigger_rule: any_failed}
+";
+
+fn folder_with(name: &str, text: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+    folder
+}
+
+/// Starts a command, and gives it with the first line of its talk that contains a text.
+fn started(folder: &Path, arguments: &[&str], until: &str) -> (Child, String) {
+    let mut child = command(folder, arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let found = lines.find_map(|line| line.ok().filter(|line| line.contains(until)));
+    let found = found.expect("it says so before it ends");
+    // Whatever it says from now on is not read; an unread pipe must not end it.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, found)
+}
+
+#[test]
+fn a_signal_from_another_process_lets_a_run_go_on() {
+    let folder = folder_with("approval.yaml", APPROVAL);
+    let arguments = [
+        "run",
+        "approval.yaml",
+        "--context",
+        r#"{"order": 5}"#,
+        "--json",
+    ];
+    let (run, hint) = started(folder.path(), &arguments, "tasker task signal ");
+    let words: Vec<&str> = hint.rsplit("tasker ").next().unwrap().split(' ').collect();
+    let (why, _) = ends(folder.path(), 0, &["explain", "last"]);
+    assert!(why.contains("it waits for signal `approval`"), "{why}");
+    let mut signal = words;
+    signal.push(r#"{"approved": true}"#);
+    let (sent, _) = ends(folder.path(), 0, &signal);
+    assert!(sent.contains("a step waited for it, and goes on"), "{sent}");
+    let ended = run.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    let ended: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(ended["status"], "completed");
+    assert_eq!(ended["results"]["decision"]["approved"], true);
+    assert_eq!(ended["results"].get("late"), None, "it was skipped");
+    let (_, refused) = ends(folder.path(), 1, &["task", "signal", "last", "approval"]);
+    assert!(
+        refused.contains("nothing of it waits for a signal any more"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_run_that_failed_says_so_and_what_to_do() {
+    let failing = "name: f\nstep_templates: [{name: a, wait_for: {signal: s, timeout: 0.01}}]\n";
+    let folder = folder_with("f.yaml", failing);
+    let (data, said) = ends(folder.path(), 1, &["run", "f.yaml"]);
+    assert!(
+        data.contains("a     failed  signal `s` did not come in time"),
+        "{data}"
+    );
+    assert!(said.contains("hint: `tasker explain "), "{said}");
+    let json: Value =
+        serde_json::from_str(&ends(folder.path(), 1, &["run", "f.yaml", "--json"]).0).unwrap();
+    assert_eq!(json["state"], "error");
+    assert_eq!(json["failures"]["a"], "signal `s` did not come in time");
+}
+
+#[test]
+fn input_comes_from_the_line_a_file_or_standard_input() {
+    let quick = APPROVAL.replace("wait_for: approval", "delay: 1ms");
+    let folder = folder_with("a.yaml", &quick);
+    std::fs::write(folder.path().join("order.json"), "\u{feff}{\"order\": 7}").unwrap();
+    ends(folder.path(), 0, &["run", "a.yaml", "-c", "@order.json"]);
+    let mut piped = command(folder.path(), &["run", "a.yaml", "-c", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut piped.stdin.take().unwrap(), b"{\"order\": 8}").unwrap();
+    assert!(piped.wait().unwrap().success());
+    for (context, expected) in [
+        ("{order}", "--context is not JSON"),
+        ("@gone.json", "cannot read `gone.json`"),
+        (
+            r#"{"order": "7"}"#,
+            r#"/order: "7" is not of type "integer""#,
+        ),
+    ] {
+        let (_, said) = ends(folder.path(), 2, &["run", "a.yaml", "-c", context]);
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn a_run_is_asked_for_once_under_its_key() {
+    let folder = folder_with(
+        "a.yaml",
+        "name: a\nstep_templates: [{name: x, delay: 1ms}]\n",
+    );
+    let run = || {
+        let arguments = ["run", "a.yaml", "--idempotency-key", "k", "--json"];
+        let ended: Value = serde_json::from_str(&ends(folder.path(), 0, &arguments).0).unwrap();
+        ended["task_id"].clone()
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn an_interrupted_run_is_finished_by_a_worker() {
+    let folder = folder_with("config/tasker/tasks/approval.yaml", APPROVAL);
+    let arguments = ["run", "approval", "-c", r#"{"order": 5}"#];
+    let (mut run, _) = started(folder.path(), &arguments, "tasker task signal ");
+    interrupt(&run);
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    ends(
+        folder.path(),
+        0,
+        &["task", "signal", "last", "approval", "true"],
+    );
+    let (mut worker, line) = started(folder.path(), &["worker"], "completed decision");
+    assert!(line.contains("completed decision"), "{line}");
+    interrupt(&worker);
+    assert!(worker.wait().unwrap().success());
+    let (shown, _) = ends(folder.path(), 0, &["task", "show", "last"]);
+    assert!(shown.contains("✓ decision"), "{shown}");
+}
+
+fn interrupt(child: &Child) {
+    let status = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn a_worker_starts_anew_when_a_file_changes_and_survives_a_wrong_one() {
+    let folder = folder_with(
+        "config/tasker/tasks/a.yaml",
+        "name: a\nstep_templates: [{name: x, delay: 1ms}]\n",
+    );
+    let path = folder.path().join("config/tasker/tasks/a.yaml");
+    let mut worker = command(folder.path(), &["worker", "--watch"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(worker.stderr.take().unwrap()).lines();
+    let mut said = |what: &str| lines.any(|line| line.unwrap().contains(what));
+    assert!(said("working on sqlite:tasker.db"));
+    std::fs::write(&path, "name: [").unwrap();
+    assert!(said(
+        "the files have changed, and are wrong; going on with what was:"
+    ));
+    std::fs::write(
+        &path,
+        "name: a\nversion: 0.2.0\nstep_templates: [{name: y, delay: 1ms}]\n",
+    )
+    .unwrap();
+    assert!(said("default.a@0.2.0"));
+    interrupt(&worker);
+    assert!(said("stopping"));
+    assert!(worker.wait().unwrap().success());
+}
+
+#[test]
+fn what_cannot_be_run_is_refused() {
+    let folder = folder_with(
+        "a.yaml",
+        "name: a\nstep_templates: [{name: x, handler: Shop::Charge}]\n",
+    );
+    let (_, missing) = ends(folder.path(), 2, &["run", "a.yaml"]);
+    assert!(
+        missing
+            .contains("a.yaml:2:28: no code is registered for handler `Shop::Charge` of step `x`"),
+        "{missing}"
+    );
+    let (_, gone) = ends(folder.path(), 2, &["run", "b.yaml"]);
+    assert!(gone.contains("b.yaml:1:1: cannot be read"), "{gone}");
+    let (_, empty) = ends(folder.path(), 2, &["worker"]);
+    assert!(
+        empty.contains("there are no template files in `config/tasker/tasks`"),
+        "{empty}"
+    );
+}
+
+#[test]
+fn shells_and_man_are_served() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let (script, _) = ends(folder.path(), 0, &["completions", shell]);
+        assert!(script.contains("tasker"), "{shell}");
+    }
+    let (page, _) = ends(folder.path(), 0, &["man"]);
+    assert!(page.starts_with(".ie"), "{page}");
+    let (pages, _) = ends(folder.path(), 0, &["man", "--folder", "pages"]);
+    assert!(pages.contains("pages/tasker-run.1"), "{pages}");
+}
+
+const PROGRAMS: &str = r#"
+name: programs
+step_templates:
+  - name: list
+    handler: {command: {program: sh, args: [-c, 'echo looking >&2; echo "{\"total\": 6}"']}}
+  - name: big
+    depends_on_step: list
+    when: results.list.total > 10
+    handler: {command: {program: sh, args: [-c, 'echo 1']}}
+  - name: fails
+    depends_on_step: list
+    retryable: false
+    handler: {command: {program: sh, args: [-c, 'echo oops >&2; exit 3']}}
+  - name: tell
+    depends_on_steps: [big, fails]
+    trigger_rule: any_failed
+    handler: {command: {program: sh, args: [-c, 'echo "\"told\""']}}
+"#;
+
+#[test]
+fn programs_and_conditions_make_a_workflow() {
+    let folder = folder_with("p.yaml", PROGRAMS);
+    let (data, _) = ends(folder.path(), 1, &["run", "p.yaml", "--json"]);
+    let ended: Value = serde_json::from_str(&data).unwrap();
+    assert_eq!(ended["results"]["list"]["total"], 6);
+    assert_eq!(ended["results"]["tell"], "told");
+    assert_eq!(ended["results"].get("big"), None);
+    let failure = ended["failures"]["fails"].as_str().unwrap();
+    assert!(
+        failure.contains("exit code 3") && failure.contains("oops"),
+        "{failure}"
+    );
+    let (record, _) = ends(folder.path(), 0, &["task", "show", "last", "--record"]);
+    assert!(
+        record.contains("list, attempt 1, logged:\n  looking\n"),
+        "{record}"
+    );
+    assert!(
+        record.contains("skipped: its condition was false"),
+        "{record}"
+    );
+}
+
+#[test]
+fn a_worker_that_is_killed_in_a_program_loses_nothing() {
+    let text = "name: k\nstep_templates: [{name: a, handler: {command: {program: sh, args: [-c, 'test -e go || { echo waiting >&2; exec sleep 1000; }; echo 7']}}}]\n";
+    let folder = folder_with("config/tasker/tasks/k.yaml", text);
+    let (mut run, _) = started(folder.path(), &["run", "k", "--lease", "1"], "started a");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let (mut worker, _) = started(folder.path(), &["worker"], "completed a");
+    interrupt(&worker);
+    worker.wait().unwrap();
+    let (shown, _) = ends(folder.path(), 0, &["task", "show", "last", "--results"]);
+    assert!(shown.contains("a: 7"), "{shown}");
+}

@@ -1,0 +1,2 @@
+-- claim.waited
+SELECT waited_until, signal FROM tasker_steps WHERE step_no = ?1
