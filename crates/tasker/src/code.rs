@@ -11,14 +11,14 @@ use tasker_model::dag::nearest;
 use tasker_model::template::StepTemplate;
 
 use crate::gate::Gate;
-use crate::handler::{COMMAND, HTTP, PASS, StepHandler, TaskHandler, pass};
+use crate::handler::{COMMAND, HTTP, PASS, StepCode, TaskHandler, pass};
 use crate::steps::{self, ConfigProblem};
 
 /// What performs one step. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Code {
     pub(crate) gate: Arc<Gate>,
-    pub(crate) handler: StepHandler,
+    pub(crate) handler: StepCode,
 }
 
 /// One thing that is wrong with what a definition says for the code of a step.
@@ -98,10 +98,7 @@ pub(crate) fn is_built_in(handler: &str) -> bool {
 }
 
 /// The code of a handler that needs no program; `None` if the name is not that of one.
-fn built_in(
-    handler: &str,
-    config: Option<&Value>,
-) -> Option<Result<StepHandler, Vec<ConfigProblem>>> {
+fn built_in(handler: &str, config: Option<&Value>) -> Option<Result<StepCode, Vec<ConfigProblem>>> {
     let none = Value::Object(serde_json::Map::new());
     let config = config.unwrap_or(&none);
     Some(match handler {
@@ -155,7 +152,7 @@ pub(crate) fn code(own: &TaskHandler, step: &StepTemplate) -> Result<Code, Vec<S
         return Err(vec![StepProblem::new("handler_config", text)]);
     }
     let written = built_in(&step.handler, step.handler_config.as_ref());
-    let known = || own.step_handler(&step.handler).cloned().map(Ok);
+    let known = || own.step_code(&step.handler).cloned().map(Ok);
     let api = || api_config(step).map(|config| steps::http::http(&config));
     let handler = written.or_else(known).or_else(api);
     let Some(handler) = handler else {

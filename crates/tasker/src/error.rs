@@ -23,6 +23,14 @@ pub enum Error {
     /// The request does not fit: fix it. Nothing was created.
     #[error(transparent)]
     InvalidRequest(#[from] InvalidRequest),
+    /// The task handler refused the request when it filled in defaults. Nothing was created.
+    #[error("{handler} refuses the request: {reason}")]
+    Refused {
+        /// The full name of the task handler.
+        handler: String,
+        /// Why.
+        reason: String,
+    },
     /// The request equals an earlier one, by the identity strategy. Nothing was created.
     #[error("the request is identical to one made in the last minute; its task is {0}")]
     Duplicate(TaskId),
@@ -118,5 +126,57 @@ pub enum HandlerProblem {
     },
     /// The steps or the schema do not hold together.
     #[error("{}", .0.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Template(InvalidTemplate),
+    Template(#[from] InvalidTemplate),
+    /// A step takes a result as a type that its parent does not give.
+    #[error(
+        "step `{step}` takes the result of `{parent}` as {wanted}, but `{parent}` gives {given}"
+    )]
+    ParentType {
+        /// The step that takes the result.
+        step: String,
+        /// The step that gives it.
+        parent: String,
+        /// The type as which it is taken.
+        wanted: &'static str,
+        /// The type that is given.
+        given: &'static str,
+    },
+    /// A reference of one definition was used in another.
+    #[error(
+        "step `{step}` comes after `{parent}` of another definition, {of}; a reference is good for \
+         the definition whose `add` has returned it"
+    )]
+    OtherDefinition {
+        /// The step with the reference.
+        step: String,
+        /// The step that it refers to.
+        parent: String,
+        /// The full name of the other definition.
+        of: String,
+    },
+    /// A step takes shared state that was not given.
+    #[error("step `{step}` takes State<{state}>, which was not given; add `.state(…)` with {state}{}", given_states(.given))]
+    NoState {
+        /// The step.
+        step: String,
+        /// The type that it takes.
+        state: &'static str,
+        /// The types that were given.
+        given: Vec<&'static str>,
+    },
+    /// There can be one value of a type.
+    #[error(
+        "two values were given as shared state of the type {state}; wrap one in a type of its own"
+    )]
+    StateTwice {
+        /// The type.
+        state: &'static str,
+    },
+}
+
+fn given_states(given: &[&str]) -> String {
+    match given {
+        [] => String::new(),
+        given => format!("; given were: {}", given.join(", ")),
+    }
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::code::Code;
 use crate::gate::Asked;
 use crate::handler::log::AttemptLog;
-use crate::handler::{StepContext, StepHandler};
+use crate::handler::{StepCode, StepContext};
 
 /// The end of an attempt, told to the engine from wherever the handler ran.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ fn fit_context(claimed: &mut ClaimedStep) -> Result<(), String> {
 }
 
 /// One attempt, as a list: run the handler, keep its panic, check its result.
-async fn perform(handler: StepHandler, context: StepContext, result_bytes_max: usize) -> Outcome {
+async fn perform(handler: StepCode, context: StepContext, result_bytes_max: usize) -> Outcome {
     let run = async move { handler(context).await };
     match AssertUnwindSafe(run).catch_unwind().await {
         Ok(outcome) => within_limit(outcome, result_bytes_max),

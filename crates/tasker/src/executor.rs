@@ -108,6 +108,12 @@ impl TaskExecutor {
             .requested_at
             .unwrap_or_else(|| self.store.clock().now());
         request.requested_at = Some(requested_at);
+        if let Some(prepare) = &handler.prepare {
+            prepare(&mut request).map_err(|reason| Error::Refused {
+                handler: handler.template.full_name(),
+                reason,
+            })?;
+        }
         let request = request.check(&handler.template, self.context_bytes_max)?;
         let identity = self.identity.of(&request, requested_at);
         Ok(NewTask {

@@ -35,8 +35,9 @@ pub use events::Events;
 pub use executor::TaskExecutor;
 pub use explain::{Explanation, explain};
 pub use handler::{
-    NonRetryableError, PermanentError, RetryableError, Step, StepContext, StepError, StepResult,
-    TaskHandler,
+    Argument, Attempt, Cancellation, Config, Context, HandlerError, IdempotencyKey, Log,
+    NonRetryableError, Parent, Parents, PermanentError, RetryableError, Signal, State, Step,
+    StepContext, StepError, StepHandler, StepRef, StepResult, TaskDefinition, TaskHandler, step,
 };
 pub use health::Health;
 pub use options::{Options, Retention};

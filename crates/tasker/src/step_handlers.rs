@@ -6,7 +6,7 @@ use serde::Serialize;
 use tasker_model::dag::nearest;
 
 use crate::code;
-use crate::handler::{Step, StepContext, StepHandler, StepResult, TaskHandler};
+use crate::handler::{Step, StepCode, StepContext, StepResult, TaskHandler};
 use crate::yaml::TemplateFile;
 use crate::yaml::problem::{InvalidFile, Problem};
 
@@ -29,7 +29,7 @@ use crate::yaml::problem::{InvalidFile, Problem};
 /// ```
 #[derive(Clone, Default)]
 pub struct StepHandlers {
-    by_name: BTreeMap<String, StepHandler>,
+    by_name: BTreeMap<String, StepCode>,
 }
 
 impl std::fmt::Debug for StepHandlers {

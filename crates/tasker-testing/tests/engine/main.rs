@@ -3,6 +3,8 @@
 mod support;
 mod server;
 mod patterns;
+mod typed;
+mod objects;
 mod failures;
 mod waiting;
 mod operators;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::PermanentError;
 use super::log::AttemptLog;
+use super::state::States;
 
 /// One attempt of one step, as its handler sees it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -24,6 +25,7 @@ pub struct StepContext {
     cancelled: CancellationToken,
     log: AttemptLog,
     signal: Option<Json>,
+    states: Arc<States>,
 }
 
 impl StepContext {
@@ -38,6 +40,14 @@ impl StepContext {
             cancelled,
             log: AttemptLog::default(),
             signal: step.signal.clone(),
+            states: Arc::default(),
+        }
+    }
+
+    pub(crate) fn with_states(self, states: &Arc<States>) -> StepContext {
+        StepContext {
+            states: states.clone(),
+            ..self
         }
     }
 
@@ -102,6 +112,18 @@ impl StepContext {
         self.read_result(name, result)
     }
 
+    /// The result of a step that this one depends on, as a type; `None` if it was skipped or
+    /// resolved without a result.
+    pub fn parent_if_any<T: DeserializeOwned>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, PermanentError> {
+        let result = self.parent_json(name)?;
+        result
+            .map(|result| self.read_result(name, result))
+            .transpose()
+    }
+
     fn read_result<T: DeserializeOwned>(
         &self,
         name: &str,
@@ -141,6 +163,11 @@ impl StepContext {
         let read =
             |(parent, result)| self.read_result(self.template.step(parent).name.as_str(), result);
         results.map(read).collect()
+    }
+
+    /// What was given to [`Definition::state`](super::Definition::state) with this type.
+    pub fn state<S: 'static>(&self) -> Option<&S> {
+        self.states.get()
     }
 
     /// The task's input as it is stored.
@@ -264,6 +291,7 @@ mod tests {
                 signal: None,
                 cancelled: CancellationToken::new(),
                 log: AttemptLog::default(),
+                states: Arc::default(),
                 template,
             }
         }

@@ -94,7 +94,66 @@ impl<E: StdError + Send + Sync + 'static> From<E> for StepError {
     }
 }
 
+/// An error type that decides for itself whether trying again is of use. A step handler may return
+/// it in place of [`StepError`]:
+///
+/// ```
+/// use tasker::{HandlerError, PermanentError, RetryableError, StepError};
+///
+/// enum PaymentError { Declined(String), Busy { seconds: f64 } }
+///
+/// impl HandlerError for PaymentError {
+///     fn into_step_error(self) -> StepError {
+///         match self {
+///             PaymentError::Declined(why) => PermanentError::new(why).error_code("DECLINED").into(),
+///             PaymentError::Busy { seconds } => {
+///                 RetryableError::new("the bank is busy").retry_after(seconds).into()
+///             }
+///         }
+///     }
+/// }
+///
+/// async fn charge() -> Result<String, PaymentError> {
+///     Err(PaymentError::Busy { seconds: 2.0 })
+/// }
+/// ```
+///
+/// In a function that returns a [`StepError`], `?` takes such an error as it takes every other:
+/// it is tried again. There, call [`HandlerError::into_step_error`], or return the error's own type.
+pub trait HandlerError {
+    /// The error as steps know it: from a [`PermanentError`], a [`RetryableError`], or any other.
+    fn into_step_error(self) -> StepError;
+}
+
+impl HandlerError for StepError {
+    fn into_step_error(self) -> StepError {
+        self
+    }
+}
+
+impl HandlerError for PermanentError {
+    fn into_step_error(self) -> StepError {
+        self.into()
+    }
+}
+
+impl HandlerError for RetryableError {
+    fn into_step_error(self) -> StepError {
+        self.into()
+    }
+}
+
 impl StepError {
+    /// The same error, and no further attempt: what it concerns has happened.
+    pub(crate) fn into_permanent(self) -> PermanentError {
+        let failure = self.into_failure();
+        PermanentError {
+            message: failure.message,
+            error_code: failure.error_code,
+            context: failure.context,
+        }
+    }
+
     /// The failure as it is recorded.
     pub(crate) fn into_failure(self) -> Failure {
         let error = match self.0.downcast::<RetryableError>() {

@@ -18,7 +18,7 @@ use tasker_model::json::Json;
 use tasker_model::outcome::{Failure, Outcome};
 
 use crate::expression::{Scope, TASK, TASK_AND_ENV, Uses, ValueTemplate};
-use crate::handler::{StepContext, StepHandler};
+use crate::handler::{StepCode, StepContext};
 
 use super::config::Reader;
 use super::redact::Secrets;
@@ -76,7 +76,7 @@ enum Output {
 }
 
 /// The handler of a step that runs a program; or everything that is wrong with its configuration.
-pub(crate) fn command(config: &Value) -> Result<StepHandler, Vec<ConfigProblem>> {
+pub(crate) fn command(config: &Value) -> Result<StepCode, Vec<ConfigProblem>> {
     let command = Arc::new(Command::read(config)?);
     Ok(Arc::new(move |attempt| {
         let command = command.clone();

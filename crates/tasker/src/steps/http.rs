@@ -21,7 +21,7 @@ use tasker_model::json::Json;
 use tasker_model::outcome::{Failure, Outcome};
 
 use crate::expression::{Scope, TASK, TASK_AND_ENV, TASK_AND_RESPONSE, Uses, ValueTemplate};
-use crate::handler::{StepContext, StepHandler};
+use crate::handler::{StepCode, StepContext};
 
 use super::config::Reader;
 use super::redact::Secrets;
@@ -81,7 +81,7 @@ struct Header {
 }
 
 /// The handler of a step that sends a request; or everything that is wrong with its configuration.
-pub(crate) fn http(config: &Value) -> Result<StepHandler, Vec<ConfigProblem>> {
+pub(crate) fn http(config: &Value) -> Result<StepCode, Vec<ConfigProblem>> {
     let http = Arc::new(Http::read(config)?);
     Ok(Arc::new(move |attempt| {
         let http = http.clone();

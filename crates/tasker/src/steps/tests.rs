@@ -13,11 +13,11 @@ use super::command::command;
 use super::http::http;
 use super::server::{Reply, Request, Server};
 use super::*;
-use crate::handler::{Step, StepContext, StepHandler, TaskHandler};
+use crate::handler::{Step, StepCode, StepContext, TaskHandler};
 use crate::{Task, TaskRequest, Tasker};
 
 /// A definition whose steps have this code.
-fn with_code(steps: Vec<(Step, StepHandler)>) -> TaskHandler {
+fn with_code(steps: Vec<(Step, StepCode)>) -> TaskHandler {
     let mut definition = TaskHandler::new("steps", "example", "1.0.0");
     let mut code = Vec::new();
     for (step, handler) in steps {
