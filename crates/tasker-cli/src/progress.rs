@@ -79,6 +79,9 @@ fn parts(fact: &Fact) -> Option<(char, &'static str, &str, String)> {
             };
             ('▶', "started", step.as_str(), more)
         }
+        Fact::StepProgressed { step, progress } => {
+            ('…', "progress", step.as_str(), progress.to_string())
+        }
         Fact::StepCompleted { step, .. } => ('✓', "completed", step.as_str(), String::new()),
         Fact::StepFailed {
             step,

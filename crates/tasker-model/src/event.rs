@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::id::TaskId;
 use crate::name::StepName;
 use crate::outcome::{Failure, SkipCause};
+use crate::progress::StepProgress;
 use crate::task::TaskState;
 use crate::wait::Wait;
 
@@ -30,6 +31,13 @@ pub enum Fact {
         step: StepName,
         /// The attempt, from 1.
         attempt: u32,
+    },
+    /// A running step has come so far.
+    StepProgressed {
+        /// The step.
+        step: StepName,
+        /// How far.
+        progress: StepProgress,
     },
     /// A step is complete.
     StepCompleted {
@@ -83,6 +91,7 @@ impl Fact {
         match self {
             Fact::TaskCreated => "task.initialize_requested",
             Fact::StepStarted { .. } => "step.execution_requested",
+            Fact::StepProgressed { .. } => "step.progressed",
             Fact::StepCompleted { .. } => "step.completed",
             Fact::StepFailed { .. } => "step.failed",
             Fact::StepSkipped { .. } => "step.skipped",

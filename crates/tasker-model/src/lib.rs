@@ -26,6 +26,7 @@ pub mod template;
 pub mod request;
 pub mod identity;
 pub mod outcome;
+pub mod progress;
 pub mod lease;
 pub mod readiness;
 pub mod rollup;

@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tasker::model::id::{TaskId, WorkerId};
 use tasker::model::name::Queue;
+use tasker::model::progress::StepProgress;
 use tasker::model::task::TaskState;
 use tasker::model::template::TaskTemplate;
 use tasker::store::figures::{Analytics, SlowStep, SlowTask, Slowest, SystemHealth};
@@ -316,6 +317,17 @@ impl Store for Connection {
     ) -> BoxFuture<'_, Result<Vec<Lease>, StoreError>> {
         self.call("heartbeat", move |store| {
             store.heartbeat(worker, leases, lease_ms)
+        })
+        .boxed()
+    }
+
+    fn note_progress(
+        &self,
+        worker: WorkerId,
+        notes: Vec<(Lease, StepProgress)>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.call("note_progress", move |store| {
+            store.note_progress(worker, notes)
         })
         .boxed()
     }

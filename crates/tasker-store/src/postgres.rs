@@ -35,6 +35,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tasker_model::id::{TaskId, WorkerId};
 use tasker_model::name::Queue;
+use tasker_model::progress::StepProgress;
 use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
 
@@ -202,6 +203,14 @@ impl Store for PostgresStore {
         lease_ms: u64,
     ) -> BoxFuture<'_, Result<Vec<Lease>, StoreError>> {
         self.run(|inner| async move { inner.heartbeat(worker, leases, lease_ms).await })
+    }
+
+    fn note_progress(
+        &self,
+        worker: WorkerId,
+        notes: Vec<(Lease, StepProgress)>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.run(|inner| async move { inner.note_progress(worker, notes).await })
     }
 
     fn held(

@@ -7,6 +7,7 @@ use tasker_model::json::Json;
 use tasker_model::name::SignalName;
 use tasker_model::name::{Namespace, Queue, StepName, TaskName, Version};
 use tasker_model::outcome::FailureKind;
+use tasker_model::progress::StepProgress;
 use tasker_model::readiness::{StepFacts, StepReadiness};
 use tasker_model::rollup::{ExecutionContext, StepTally};
 use tasker_model::step::StepState;
@@ -141,6 +142,9 @@ pub struct StepRecord {
     /// How many more parents must end as the trigger rule asks, if it counts them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaited: Option<i32>,
+    /// How far its last attempt had come when it was last heard of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<StepProgress>,
     /// The signal that it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaits: Option<SignalName>,

@@ -34,6 +34,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tasker_model::id::{TaskId, WorkerId};
 use tasker_model::name::Queue;
+use tasker_model::progress::StepProgress;
 use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
 
@@ -181,6 +182,14 @@ impl Store for SqliteStore {
         lease_ms: u64,
     ) -> BoxFuture<'_, Result<Vec<Lease>, StoreError>> {
         self.write(move |tx| heartbeat::heartbeat(tx, worker, &leases, lease_ms))
+    }
+
+    fn note_progress(
+        &self,
+        worker: WorkerId,
+        notes: Vec<(Lease, StepProgress)>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write(move |tx| heartbeat::note_progress(tx, worker, &notes))
     }
 
     /// On the thread that writes: behind whatever this process has sent before.

@@ -12,6 +12,7 @@ use tasker_model::identity::Identity;
 use tasker_model::json::Json;
 use tasker_model::name::{Queue, SignalName};
 use tasker_model::outcome::Settlement;
+use tasker_model::progress::StepProgress;
 use tasker_model::request::CheckedRequest;
 use tasker_model::step::StepState;
 use tasker_model::task::TaskState;
@@ -338,6 +339,14 @@ pub trait Store: Send + Sync + 'static {
         leases: Vec<Lease>,
         lease_ms: u64,
     ) -> BoxFuture<'_, Result<Vec<Lease>, StoreError>>;
+
+    /// Notes how far attempts have come, for people who look; those whose lease was lost are passed
+    /// over. Safe to repeat.
+    fn note_progress(
+        &self,
+        worker: WorkerId,
+        notes: Vec<(Lease, StepProgress)>,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Every step that a worker holds the lease of, with all that its handler needs. Changes nothing.
     ///

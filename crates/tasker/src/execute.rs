@@ -13,7 +13,9 @@ use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tasker_model::id::StepKey;
 use tasker_model::json::Json;
+use tasker_model::name::StepName;
 use tasker_model::outcome::{Failure, FailureKind, Outcome};
+use tasker_model::progress::StepProgress;
 use tasker_store::store::{ClaimedStep, Lease};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::code::Code;
 use crate::gate::Asked;
 use crate::handler::log::AttemptLog;
+use crate::handler::progress::Reporter;
 use crate::handler::{StepCode, StepContext};
 
 /// The end of an attempt, told to the engine from wherever the handler ran.
@@ -40,6 +43,7 @@ pub(crate) struct Attempt {
     cancel: CancellationToken,
     abort: AbortHandle,
     log: AttemptLog,
+    reporter: Reporter,
 }
 
 /// All attempts that this worker runs.
@@ -79,6 +83,7 @@ impl Attempts {
         mut claimed: ClaimedStep,
         code: Code,
         until: Timestamp,
+        reporter: Reporter,
         tell: impl FnOnce(Ended) + Send + 'static,
     ) -> bool {
         let Lease { step, attempt, .. } = claimed.lease;
@@ -89,7 +94,7 @@ impl Attempts {
         let cancel = CancellationToken::new();
         let fits = fit_context(&mut claimed);
         let asked = Asked::of(&claimed);
-        let mut context = StepContext::new(&claimed, cancel.clone());
+        let mut context = StepContext::new(&claimed, cancel.clone(), reporter.clone());
         let (limit, log) = (self.result_bytes_max, context.attempt_log());
         let mut report = Report {
             step,
@@ -116,6 +121,7 @@ impl Attempts {
             cancel,
             abort: task.abort_handle(),
             log,
+            reporter,
         };
         self.deadlines.insert((until, step));
         self.running.insert(step, started);
@@ -126,6 +132,24 @@ impl Attempts {
     pub(crate) fn running(&self, step: StepKey) -> Option<u32> {
         let attempt = self.running.get(&step)?;
         Some(attempt.claimed.lease.attempt)
+    }
+
+    /// What an attempt that runs has said of its progress since it was last asked.
+    pub(crate) fn take_progress(
+        &self,
+        step: StepKey,
+        attempt: u32,
+    ) -> Option<(Lease, StepProgress)> {
+        let running = self.running.get(&step)?;
+        let lease = running.claimed.lease;
+        (lease.attempt == attempt).then_some(())?;
+        Some((lease, running.reporter.take()?))
+    }
+
+    /// The name of a step that runs here.
+    pub(crate) fn step_name(&self, step: StepKey) -> Option<StepName> {
+        let running = self.running.get(&step)?;
+        Some(running.claimed.template.step(step.position).name.clone())
     }
 
     /// Takes an attempt out, if it is the one that runs.

@@ -7,6 +7,7 @@ pub mod error;
 mod type_name;
 mod state;
 pub(crate) mod log;
+pub(crate) mod progress;
 pub mod context;
 mod reference;
 mod argument;

@@ -8,6 +8,7 @@ mod create;
 mod claim;
 mod complete;
 mod heartbeat;
+mod progress;
 mod recover;
 mod spin;
 
@@ -22,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tasker_model::event::Fact;
-use tasker_model::id::{TaskId, WorkerId};
+use tasker_model::id::{StepKey, TaskId, WorkerId};
 use tasker_model::name::StepName;
 use tasker_model::outcome::{Outcome, Settlement, settle};
 use tasker_model::task::TaskState;
@@ -37,8 +38,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::Error;
 use crate::events::Publisher;
 use crate::execute::{Attempt, Attempts, Ended, timed_out, until};
+use crate::handler::progress::Reporter;
 use crate::options::Options;
 use crate::registry::Registry;
+use progress::Notes;
 use recover::Holdings;
 use spin::Spin;
 
@@ -65,6 +68,8 @@ pub(crate) enum Message {
     Watch(TaskId, oneshot::Sender<TaskState>),
     /// A handler has ended.
     Ended(Ended),
+    /// A handler says how far it has come: the attempt of a step.
+    Progressed(StepKey, u32),
     /// Something may be due.
     Look,
     /// A person may have taken leases away.
@@ -103,6 +108,7 @@ enum Reply {
     Claimed(usize, Result<Progress, StoreError>),
     Held(Result<Vec<ClaimedStep>, StoreError>),
     Beaten(Result<Beat, StoreError>),
+    Noted(Result<(), StoreError>),
 }
 
 /// Calls to the store that have not been answered.
@@ -183,6 +189,7 @@ pub(crate) struct Worker {
     holdings: Holdings,
     /// Leases that were found lost while the question of what is held was under way.
     lost_meanwhile: Vec<Lease>,
+    notes: Notes,
     next_claim: Timestamp,
     next_look: Timestamp,
     next_beat: Timestamp,
@@ -242,6 +249,7 @@ impl Worker {
             backlog: true,
             holdings: Holdings::Known,
             lost_meanwhile: Vec::new(),
+            notes: Notes::default(),
             next_claim: now,
             next_look: now,
             next_beat: now,
@@ -317,6 +325,7 @@ impl Worker {
         if self.is_unsure() {
             return self.send_held();
         }
+        self.send_notes(now);
         self.send_outcomes();
         self.send_creations();
         self.send_claim(now);
@@ -325,6 +334,7 @@ impl Worker {
     fn next_time(&self) -> Timestamp {
         let now = self.clock.now();
         let mut next = self.next_beat.min(self.next_claim);
+        next = self.notes.next().map_or(next, |note| next.min(note));
         if self.seen_mark.is_some() && self.wants_claims() {
             next = next.min(self.next_look);
         }
@@ -371,6 +381,7 @@ impl Worker {
                     self.settle(&attempt, ended.outcome);
                 }
             }
+            Message::Progressed(step, attempt) => self.on_progress(step, attempt),
             Message::Look => self.backlog = true,
             Message::CheckLeases => self.next_beat = Timestamp::MIN,
             Message::Stop(grace) => self.stop(grace),
@@ -421,10 +432,19 @@ impl Worker {
         let (Some(code), Some(own)) = (code, self.own.upgrade()) else {
             return self.refuse(&claimed);
         };
-        let replaced = self.attempts.start(claimed, code, until, move |ended| {
-            // Fails only after the loop has ended; then the lease runs out.
-            let _ = own.send(Message::Ended(ended));
+        let teller = self.own.clone();
+        let reporter = Reporter::new(move || {
+            if let Some(own) = teller.upgrade() {
+                // Fails only after the loop has ended; then nobody looks.
+                let _ = own.send(Message::Progressed(step, attempt));
+            }
         });
+        let replaced = self
+            .attempts
+            .start(claimed, code, until, reporter, move |ended| {
+                // Fails only after the loop has ended; then the lease runs out.
+                let _ = own.send(Message::Ended(ended));
+            });
         self.free += usize::from(replaced);
     }
 
@@ -545,6 +565,7 @@ impl Worker {
                 self.under_way.beating = false;
                 self.on_beaten(answer);
             }
+            Reply::Noted(answer) => self.on_noted(answer),
         }
     }
 }

@@ -129,6 +129,8 @@ CREATE TABLE tasker_steps (
     waited_until       timestamptz,
     awaits             text,
     signal             json,
+    -- How far the last attempt had come when it was last heard of.
+    progress           json,
     PRIMARY KEY (task_id, position)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1);
 

@@ -290,7 +290,7 @@ BEGIN
             UPDATE tasker_steps
             SET state = 'in_progress', attempts = attempts + 1, worker = p_worker, due_at = v_at + p_lease,
                 lost_attempts = lost_attempts + (v_step.state = 'in_progress')::int, started_at = v_at,
-                finished_at = NULL, awaits = NULL
+                finished_at = NULL, awaits = NULL, progress = NULL
             WHERE task_id = v_found.task_id AND position = v_found.position;
             IF v_task.state = 'pending' THEN
                 v_task.state := 'in_progress';
@@ -912,6 +912,25 @@ BEGIN
     )
     SELECT array_agg(ordinal) INTO v_held FROM held;
     RETURN coalesce(v_held, '{}');
+END $$;
+
+-- Notes how far attempts have come.
+CREATE FUNCTION tasker_note_progress(
+    p_worker uuid, p_tasks uuid[], p_positions int[], p_attempts int[], p_notes text[])
+RETURNS void
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $$
+BEGIN
+    PERFORM 1 FROM tasker_tasks WHERE task_id = ANY (p_tasks) ORDER BY task_id FOR NO KEY UPDATE;
+    UPDATE tasker_steps s
+    SET progress = n.note::json
+    FROM unnest(p_tasks, p_positions, p_attempts, p_notes) AS n (task_id, position, attempt, note)
+    WHERE s.task_id = n.task_id AND s.position = n.position AND s.attempts = n.attempt
+      AND s.worker = p_worker;
 END $$;
 
 -- Makes a definition known and gives its number. Safe to repeat, and to call from several nodes.

@@ -20,3 +20,6 @@ CREATE TABLE tasker_signals (
     at      INTEGER NOT NULL,
     PRIMARY KEY (task_no, name)
 ) STRICT, WITHOUT ROWID;
+
+-- How far the last attempt had come when it was last heard of, as JSON.
+ALTER TABLE tasker_steps ADD COLUMN progress TEXT;

@@ -8,6 +8,7 @@ use tasker_model::id::WorkerId;
 use tasker_model::json::Json;
 use tasker_model::name::SignalName;
 use tasker_model::outcome::{Failure, Settlement};
+use tasker_model::progress::StepProgress;
 use tasker_model::step::StepState;
 use tasker_model::transition::Reason;
 use tasker_model::wait::{NEVER, Until};
@@ -235,6 +236,29 @@ impl Inner {
         ];
         let sql = include_str!("../../sql/postgres/complete.sql");
         self.connections.rows(sql, parameters).await
+    }
+
+    pub(super) async fn note_progress(
+        &self,
+        worker: WorkerId,
+        mut notes: Vec<(Lease, StepProgress)>,
+    ) -> Result<(), StoreError> {
+        notes.sort_by_key(|(lease, _)| lease.step.task_id);
+        let leases = || notes.iter().map(|(lease, _)| lease);
+        let tasks: Vec<Uuid> = leases().map(|l| *l.step.task_id.as_uuid()).collect();
+        let positions: Vec<i32> = leases().map(|l| int(l.step.position)).collect();
+        let attempts: Vec<i32> = leases().map(|l| int(l.attempt)).collect();
+        let text = |progress| serde_json::to_string(progress).expect("invariant: plain data");
+        let texts: Vec<String> = notes.iter().map(|(_, progress)| text(progress)).collect();
+        let parameters: &[Parameter<'_>] = &[
+            (worker.as_uuid(), Type::UUID),
+            (&tasks, Type::UUID_ARRAY),
+            (&positions, Type::INT4_ARRAY),
+            (&attempts, Type::INT4_ARRAY),
+            (&texts, Type::TEXT_ARRAY),
+        ];
+        let sql = include_str!("../../sql/postgres/note_progress.sql");
+        self.connections.rows(sql, parameters).await.map(drop)
     }
 
     pub(super) async fn heartbeat(

@@ -257,6 +257,11 @@ fn step(row: &Row) -> Result<StepRecord, StoreError> {
         finished_at: row.time_or_none(12)?,
         awaited: row.get(13)?,
         awaits: row.word_or_none(14)?,
+        progress: if row.is_null(15)? {
+            None
+        } else {
+            Some(row.json(15)?)
+        },
     })
 }
 

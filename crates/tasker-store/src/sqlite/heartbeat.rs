@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use tasker_model::id::WorkerId;
+use tasker_model::progress::StepProgress;
 
 use super::row::Id;
 use super::transaction::Tx;
@@ -28,6 +29,19 @@ pub(super) fn heartbeat(
         }
     }
     Ok(lost)
+}
+
+pub(super) fn note_progress(
+    tx: &Tx<'_>,
+    worker: WorkerId,
+    notes: &[(Lease, StepProgress)],
+) -> Result<(), StoreError> {
+    for (lease, progress) in notes {
+        let progress = serde_json::to_string(progress).expect("invariant: plain data");
+        let row = (lease.step_row, Id::from(worker), lease.attempt, progress);
+        tx.execute(include_str!("../../sql/sqlite/note_progress.sql"), row)?;
+    }
+    Ok(())
 }
 
 pub(super) fn register_worker(tx: &Tx<'_>, worker: &WorkerRecord) -> Result<(), StoreError> {

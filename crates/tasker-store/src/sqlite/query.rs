@@ -109,6 +109,11 @@ fn step(row: &Row<'_>) -> rusqlite::Result<StepRecord> {
         finished_at: time_or_none(row, 12)?,
         awaited: row.get(13)?,
         awaits: word_or_none(row, 14)?,
+        progress: row
+            .get_ref(15)?
+            .as_str_or_null()?
+            .map(|_| json(row, 15))
+            .transpose()?,
     })
 }
 

@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 use serde_json::json;
 use tasker_model::id::WorkerId;
+use tasker_model::progress::StepProgress;
 use tasker_store::record::WorkerRecord;
 use tasker_store::store::Order;
 
@@ -33,6 +34,42 @@ pub(crate) async fn a_heartbeat_extends_a_lease(f: Fixture) {
     );
     f.clock.advance(ms(LEASE_MS));
     assert_eq!(f.claim_one(&other).await.lease.attempt, 2);
+}
+
+pub(crate) async fn progress_is_noted_by_whoever_holds_the_lease(f: Fixture) {
+    let one = f.define("one", &[("a", &[])]).await;
+    let worker = f.worker(&[&one]);
+    let task = f.start(&one).await;
+    let first = f.claim_one(&worker).await;
+    let note = |done, message: &str| StepProgress {
+        done,
+        total: Some(9),
+        message: message.to_owned(),
+    };
+    let send = |by, lease, note| f.store.note_progress(by, vec![(lease, note)]);
+    send(worker.id, first.lease, note(3, "a third"))
+        .await
+        .unwrap();
+    assert_eq!(f.step(task, 0).await.progress, Some(note(3, "a third")));
+    let other = f.worker(&[&one]);
+    send(other.id, first.lease, note(4, "")).await.unwrap();
+    assert_eq!(f.step(task, 0).await.progress, Some(note(3, "a third")));
+    f.clock.advance(ms(LEASE_MS));
+    let second = f.claim_one(&worker).await;
+    assert_eq!(
+        f.step(task, 0).await.progress,
+        None,
+        "another attempt begins anew"
+    );
+    send(worker.id, first.lease, note(5, "")).await.unwrap();
+    assert_eq!(
+        f.step(task, 0).await.progress,
+        None,
+        "of a lost lease nothing is noted"
+    );
+    send(worker.id, second.lease, note(9, "")).await.unwrap();
+    f.settle(&worker, &second, succeed(&json!(1))).await;
+    assert_eq!(f.step(task, 0).await.progress, Some(note(9, "")));
 }
 
 pub(crate) async fn lost_leases_are_given_back_in_order(f: Fixture) {

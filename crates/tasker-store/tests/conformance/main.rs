@@ -138,6 +138,7 @@ on_every_backend! {
         a_task_that_waits_can_be_cancelled_and_deleted;
     heartbeat:
         a_heartbeat_extends_a_lease,
+        progress_is_noted_by_whoever_holds_the_lease,
         lost_leases_are_given_back_in_order,
         a_lease_of_another_worker_or_attempt_is_lost,
         an_expired_lease_that_nobody_took_is_extended,

@@ -74,6 +74,43 @@ async fn what_a_handler_logs_is_kept_with_its_attempt() {
 }
 
 #[tokio::test]
+async fn progress_is_told_at_once_and_kept_with_the_step() {
+    let go_on = Arc::new(Notify::new());
+    let notified = go_on.clone();
+    let step = Step::new("works", move |step: StepContext| {
+        let go_on = notified.clone();
+        async move {
+            for done in 1..=1_000 {
+                step.progress(done, 1_000, "counting");
+            }
+            go_on.notified().await;
+            Ok(())
+        }
+    });
+    let handler = one_step(step);
+    let request = request_for(&handler);
+    let tasker = in_memory([handler]).await;
+    let mut events = tasker.events();
+    let mut task = tasker.executor().execute_async(request).await.unwrap();
+    let told = loop {
+        if let Fact::StepProgressed { progress, .. } = events.next().await.unwrap().fact
+            && progress.done == 1_000
+        {
+            break progress;
+        }
+    };
+    assert_eq!(told.to_string(), "1000 of 1000, counting");
+    // The store is told within a second or so; a poll waits for it.
+    let mut clock = tokio::time::interval(Duration::from_millis(20));
+    while task.detail().await.unwrap().steps[0].progress.as_ref() != Some(&told) {
+        clock.tick().await;
+    }
+    go_on.notify_one();
+    task.wait(None).await.unwrap();
+    assert_eq!(task.detail().await.unwrap().steps[0].progress, Some(told));
+}
+
+#[tokio::test]
 async fn not_retryable_means_one_attempt_and_not_none() {
     let fails = |_| async { StepResult::<()>::Err(RetryableError::new("no").into()) };
     let (_tasker, task) = run(one_step(Step::new("once", fails).retryable(false))).await;

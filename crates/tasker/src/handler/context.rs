@@ -5,12 +5,14 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use tasker_model::id::{Position, StepKey, TaskId};
 use tasker_model::json::Json;
+use tasker_model::progress::StepProgress;
 use tasker_model::template::{StepTemplate, TaskTemplate};
 use tasker_store::store::ClaimedStep;
 use tokio_util::sync::CancellationToken;
 
 use super::error::PermanentError;
 use super::log::AttemptLog;
+use super::progress::Reporter;
 use super::state::States;
 
 /// One attempt of one step, as its handler sees it. Cheap to clone.
@@ -26,10 +28,15 @@ pub struct StepContext {
     log: AttemptLog,
     signal: Option<Json>,
     states: Arc<States>,
+    reporter: Reporter,
 }
 
 impl StepContext {
-    pub(crate) fn new(step: &ClaimedStep, cancelled: CancellationToken) -> StepContext {
+    pub(crate) fn new(
+        step: &ClaimedStep,
+        cancelled: CancellationToken,
+        reporter: Reporter,
+    ) -> StepContext {
         StepContext {
             key: step.lease.step,
             attempt: step.lease.attempt,
@@ -41,6 +48,7 @@ impl StepContext {
             log: AttemptLog::default(),
             signal: step.signal.clone(),
             states: Arc::default(),
+            reporter,
         }
     }
 
@@ -221,6 +229,17 @@ impl StepContext {
         self.signal.as_ref()
     }
 
+    /// Says how far this attempt has come: so much is done, of so much if that is known. Shown to
+    /// whoever looks, as an event at once and in the store within a second or so; of what is said in
+    /// between, the latest counts.
+    pub fn progress(&self, done: u64, total: impl Into<Option<u64>>, message: impl Into<String>) {
+        self.reporter.report(StepProgress {
+            done,
+            total: total.into(),
+            message: message.into(),
+        });
+    }
+
     /// Keeps a line with this attempt's record, for whoever looks at the task later. Not for
     /// secrets. Of very many lines the last ones are kept: 200 of them, or 16 KiB.
     pub fn log(&self, line: impl AsRef<str>) {
@@ -292,6 +311,7 @@ mod tests {
                 cancelled: CancellationToken::new(),
                 log: AttemptLog::default(),
                 states: Arc::default(),
+                reporter: Reporter::default(),
                 template,
             }
         }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tasker_model::identity::Identity;
 use tasker_model::name::SignalName;
 use tasker_model::outcome::{FailureKind, Settlement};
+use tasker_model::progress::StepProgress;
 use tasker_model::request::TaskRequest;
 use tasker_model::task::TaskState;
 use tasker_model::trigger::TriggerRule;
@@ -206,6 +207,13 @@ async fn work(f: &Fixture, chain: &Defined, worker: &Worker, tasks: Vec<NewTask>
         .await
         .unwrap();
     assert_eq!(lost, []);
+    let note = StepProgress {
+        done: 1,
+        total: Some(2),
+        message: "half".to_owned(),
+    };
+    let notes = claimed.iter().map(|c| (c.lease, note.clone())).collect();
+    f.store.note_progress(worker.id, notes).await.unwrap();
     let held = f.store.held(worker.id, worker.slots(0).runnable);
     assert!(held.await.unwrap().len() > 20);
     let how = |n: usize| match n % 5 {
