@@ -76,7 +76,7 @@ fn alone<F, A>(function: F) -> TaskHandler
 where
     F: tasker::handler::StepFunction<A>,
     F::Returned: tasker::handler::StepFuture,
-    A: tasker::handler::Arguments<tasker::handler::NoResult>,
+    A: tasker::handler::Arguments<tasker::handler::NoResult> + 'static,
 {
     let mut definition = TaskHandler::new("typed", "alone", "1.0.0").state(7_u8);
     let quick = Backoff::Fixed { delay_ms: 1 };

@@ -124,6 +124,12 @@ impl Needs {
 ///     Ok(patience.seconds)
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a step handler cannot take `{Self}` here",
+    label = "one of its arguments does not fit",
+    note = "`Parent<T>` takes the result of the next step named in `after`: the same types, in the same order",
+    note = "the task's input is a `Context<T>`, shared state a `State<S>`; others implement `Argument`"
+)]
 pub trait Argument: Sized {
     /// Says what must be there before the step can run.
     fn declare(_needs: &mut Needs) {}
@@ -227,8 +233,7 @@ impl<'a> Inputs<'a> {
 #[diagnostic::on_unimplemented(
     message = "a step handler cannot take `{Self}` here",
     label = "the results that its arguments may still take: `{Results}`",
-    note = "`Parent<T>` takes the result of the next step named in `after`: the same types, in the same order",
-    note = "the task's input is a `Context<T>`, shared state a `State<S>`; others implement `Argument`"
+    note = "the types must be the same, in the same order, and readable (`serde::Deserialize`)"
 )]
 pub trait Takes<Results>: Sized {
     /// The results that remain.
@@ -286,9 +291,10 @@ impl<T: DeserializeOwned, Rest> Takes<Next<Many<T>, Rest>> for Parents<T> {
 
 /// Nothing is left over.
 #[diagnostic::on_unimplemented(
-    message = "the step handler does not take the results of all steps named in `after`",
-    label = "results that no argument takes: `{Self}`",
-    note = "add a `Parent<T>` for each of them; to wait for a step without its result, use `.waits_for(&step)`"
+    message = "the arguments of the step handler do not take all results of the steps named in `after`",
+    label = "not taken: `{Self}`",
+    note = "add a `Parent<T>` for each of them, of the same type and in the same order",
+    note = "to wait for a step without taking its result, use `.waits_for(&step)`"
 )]
 pub trait AllTaken {}
 

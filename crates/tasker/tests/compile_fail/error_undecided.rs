@@ -1,0 +1,12 @@
+use tasker::{TaskHandler, step};
+
+struct Declined;
+
+async fn charge() -> Result<(), Declined> {
+    Err(Declined)
+}
+
+fn main() {
+    let mut order = TaskHandler::new("shop", "order", "1.0.0");
+    order.add(step("charge", charge));
+}

@@ -1,0 +1,10 @@
+use tasker::{StepResult, TaskHandler, step};
+
+fn charge() -> StepResult<()> {
+    Ok(())
+}
+
+fn main() {
+    let mut order = TaskHandler::new("shop", "order", "1.0.0");
+    order.add(step("charge", charge));
+}
