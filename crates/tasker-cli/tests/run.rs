@@ -307,3 +307,53 @@ fn a_worker_that_is_killed_in_a_program_loses_nothing() {
     let (shown, _) = ends(folder.path(), 0, &["task", "show", "last", "--results"]);
     assert!(shown.contains("a: 7"), "{shown}");
 }
+
+/// The root of the repository.
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// Runs the commands that a page shows from the root of the repository, on a store of their own.
+fn run_commands_of(page: &str, least: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("store.db").display());
+    let commands: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("% tasker "))
+        .collect();
+    assert!(commands.len() >= least, "{commands:?}");
+    for line in commands {
+        let arguments: Vec<&str> = ["--store", &store]
+            .into_iter()
+            .chain(line.split(' '))
+            .collect();
+        assert!(!ends(root(), 0, &arguments).0.is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn every_command_of_the_readme_about_files_works() {
+    let readme = include_str!("../../../README.md");
+    let (_, section) = readme.split_once("## A workflow without Rust").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    run_commands_of(section, 4);
+    let shown = section
+        .split("```yaml\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let folder = folder_with("shown.yaml", shown.unwrap());
+    ends(folder.path(), 0, &["handler", "validate", "shown.yaml"]);
+}
+
+#[test]
+fn every_command_of_the_examples_works() {
+    let mut pages = 0;
+    for example in std::fs::read_dir(root().join("examples")).unwrap() {
+        let page = example.unwrap().path().join("README.md");
+        if let Ok(page) = std::fs::read_to_string(page) {
+            run_commands_of(&page, 1);
+            pages += 1;
+        }
+    }
+    assert!(pages > 0);
+}

@@ -14,8 +14,8 @@ use crate::place::Schema;
 use crate::workload::{NAMESPACE, Workload};
 
 const INSERT_TASKS: &str = "INSERT INTO tasker_tasks (task_id, template_id, state, total_steps,
-    done_steps, open_steps, failed_steps, cancelled_steps, transitions, created_at)
-    SELECT id, 1, 'in_progress', $2, 0, 1, 0, 0, $2 + 3, $3 FROM unnest($1::uuid[]) AS id";
+    done_steps, open_steps, failed_steps, cancelled_steps, transitions, created_at, counts_ends)
+    SELECT id, 1, 'in_progress', $2, 0, 1, 0, 0, $2 + 3, $3, false FROM unnest($1::uuid[]) AS id";
 const INSERT_REQUESTS: &str = "INSERT INTO tasker_requests (task_id, context, initiator,
     source_system, reason, tags, bypass_steps, requested_at, priority)
     SELECT id, '{}', 'unknown', 'unknown', 'unknown', '[]', '[]', $2, 0 FROM unnest($1::uuid[]) AS id";
