@@ -52,6 +52,8 @@ pub use tasker_store as store;
 /// The pages whose programs are compiled with the tests.
 #[cfg(doctest)]
 mod pages {
+    #[doc = include_str!("../../../docs/HANDLERS.md")]
+    struct Handlers;
     #[doc = include_str!("../../../docs/YAML.md")]
     struct Yaml;
 }

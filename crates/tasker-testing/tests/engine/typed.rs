@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -10,9 +11,9 @@ use tasker::model::outcome::{Failure, FailureKind};
 use tasker::model::retry::Backoff;
 use tasker::model::task::TaskState;
 use tasker::{
-    Argument, Attempt, Cancellation, Context, HandlerError, IdempotencyKey, Parent, Parents,
-    PermanentError, RetryableError, State, Step, StepContext, StepError, StepRef, StepResult, Task,
-    TaskHandler, Tasker, step,
+    Argument, Attempt, Cancellation, Config, Context, HandlerError, IdempotencyKey, Log, Parent,
+    Parents, PermanentError, RetryableError, Signal, State, Step, StepContext, StepError, StepRef,
+    StepResult, Task, TaskHandler, Tasker, step,
 };
 
 use crate::support::{assert_sound, assert_state, attempts, in_memory, request_for, run, statuses};
@@ -179,6 +180,34 @@ async fn what_an_attempt_knows_of_itself_can_be_taken() {
     let (_tasker, task) = run(alone(all)).await;
     assert_state(&task, TaskState::Complete);
     assert_eq!(results(&task).await["only"], json!(["only7", 7]));
+}
+
+#[tokio::test]
+async fn signals_configurations_and_logs_are_arguments_too() {
+    async fn decide(
+        Signal(yes): Signal<bool>,
+        Config(limit): Config<u32>,
+        log: Log,
+    ) -> StepResult<u32> {
+        log.line(format!("answer: {yes}"));
+        Ok(if yes { limit } else { 0 })
+    }
+    let mut definition = TaskHandler::new("typed", "decide", "1.0.0");
+    let waits = step("decide", decide).config(json!(40));
+    definition.add(waits.wait_for_or("answer", Duration::from_millis(1), json!(true)));
+    definition.add(step("unfit", decide).config(json!("many")));
+    let (_tasker, task) = run(definition.build().unwrap()).await;
+    assert_eq!(results(&task).await["decide"], 40);
+    let record = task.detail().await.unwrap().transitions;
+    assert!(
+        record
+            .iter()
+            .any(|t| t.log.as_deref() == Some("answer: true\n"))
+    );
+    assert_eq!(
+        last_failure(&task).await.error_code.as_deref(),
+        Some("NO_SIGNAL")
+    );
 }
 
 #[tokio::test]

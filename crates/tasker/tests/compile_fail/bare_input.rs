@@ -1,3 +1,5 @@
+//! The task's input is taken without `Context`.
+
 use serde::Deserialize;
 use tasker::{StepResult, TaskHandler, step};
 

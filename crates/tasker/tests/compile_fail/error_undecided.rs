@@ -1,3 +1,5 @@
+//! An error that does not say whether trying again is of use.
+
 use tasker::{TaskHandler, step};
 
 struct Declined;

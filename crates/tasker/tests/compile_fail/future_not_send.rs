@@ -1,3 +1,5 @@
+//! A future that cannot move between threads.
+
 use std::rc::Rc;
 
 use tasker::{StepResult, TaskHandler, step};

@@ -1,3 +1,5 @@
+//! A result is taken, but no `after` names its step.
+
 use serde::{Deserialize, Serialize};
 use tasker::{Parent, StepResult, TaskHandler, step};
 

@@ -1,3 +1,5 @@
+//! A name stands where a reference is needed.
+
 use tasker::{StepResult, TaskHandler, step};
 
 async fn ship() -> StepResult<()> {

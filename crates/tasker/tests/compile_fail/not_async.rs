@@ -1,3 +1,5 @@
+//! A function that is not async.
+
 use tasker::{StepResult, TaskHandler, step};
 
 fn charge() -> StepResult<()> {

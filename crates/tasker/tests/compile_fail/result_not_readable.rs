@@ -1,3 +1,5 @@
+//! A result that can be written and not read.
+
 use serde::Serialize;
 use tasker::{Parent, StepResult, TaskHandler, step};
 

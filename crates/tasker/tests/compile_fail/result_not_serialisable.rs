@@ -1,3 +1,5 @@
+//! A result that cannot be stored.
+
 use tasker::{StepResult, TaskHandler, step};
 
 struct Receipt;

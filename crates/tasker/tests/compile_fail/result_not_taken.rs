@@ -1,3 +1,5 @@
+//! A result that nobody takes.
+
 use serde::{Deserialize, Serialize};
 use tasker::{StepResult, TaskHandler, step};
 

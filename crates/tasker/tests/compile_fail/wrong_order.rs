@@ -1,3 +1,5 @@
+//! Results are taken in another order than `after` names them.
+
 use serde::{Deserialize, Serialize};
 use tasker::{Parent, StepResult, TaskHandler, step};
 

@@ -1,3 +1,5 @@
+//! A result is taken as another type.
+
 use serde::{Deserialize, Serialize};
 use tasker::{Parent, StepResult, TaskHandler, step};
 
