@@ -216,15 +216,8 @@ pub(crate) struct Run {
     /// The same key gives the same task, however often it is asked for
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
-    /// Who asks for it, for the record
-    #[arg(
-        long,
-        env = "USER",
-        default_value = "unknown",
-        value_name = "NAME",
-        hide_env = true
-    )]
-    pub(crate) by: String,
+    #[command(flatten)]
+    pub(crate) by: By,
     /// How long a step of a process that has died is left alone before another takes it
     #[arg(long, value_name = "SECONDS", default_value_t = Options::default().lease_seconds)]
     pub(crate) lease: u64,
@@ -319,20 +312,28 @@ impl States {
     }
 }
 
-/// An order to a task, and who gives it.
+/// Who wants something.
 #[derive(clap::Args)]
-pub(crate) struct ByTask {
-    /// The task's id, or `last` for the newest
-    pub(crate) task: String,
-    /// Who gives the order, for the record
+pub(crate) struct By {
+    /// Who asks for it, for the record
     #[arg(
-        long,
+        long = "by",
+        id = "by",
         env = "USER",
         default_value = "unknown",
         value_name = "NAME",
         hide_env = true
     )]
-    pub(crate) by: String,
+    pub(crate) name: String,
+}
+
+/// An order to a task, and who gives it.
+#[derive(clap::Args)]
+pub(crate) struct ByTask {
+    /// The task's id, or `last` for the newest
+    pub(crate) task: String,
+    #[command(flatten)]
+    pub(crate) by: By,
 }
 
 #[derive(Subcommand)]
@@ -379,13 +380,6 @@ pub(crate) struct ByStep {
     pub(crate) task: String,
     /// The step's name
     pub(crate) step: String,
-    /// Who gives the order, for the record
-    #[arg(
-        long,
-        env = "USER",
-        default_value = "unknown",
-        value_name = "NAME",
-        hide_env = true
-    )]
-    pub(crate) by: String,
+    #[command(flatten)]
+    pub(crate) by: By,
 }

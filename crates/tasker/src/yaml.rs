@@ -10,6 +10,7 @@ pub mod problem;
 mod tree;
 mod read;
 mod environment;
+mod step;
 mod template;
 mod canonical;
 mod difference;

@@ -47,7 +47,7 @@ pub(crate) async fn run(
         .namespace(source.namespace.as_str())
         .version(source.version)
         .context(context);
-    request.initiator = run.by;
+    request.initiator = run.by.name;
     "tasker run".clone_into(&mut request.source_system);
     request.bypass_steps = run.bypass;
     if let Some(key) = run.idempotency_key {

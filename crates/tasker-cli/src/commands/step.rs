@@ -43,7 +43,7 @@ pub(crate) async fn run(
             attempt_limit: *attempt_limit,
         },
     };
-    carry_out(&*store, task_id, order, by, output).await
+    carry_out(&*store, task_id, order, &by.name, output).await
 }
 
 fn json(text: &str) -> Result<Json, Failure> {

@@ -85,7 +85,7 @@ async fn send(
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let task_id = target::task_id(store, &by.task).await?;
-    let sent = tasker::send_signal(store, task_id, signal, payload, &by.by).await?;
+    let sent = tasker::send_signal(store, task_id, signal, payload, &by.by.name).await?;
     let (word, text) = match sent {
         Signalled::Delivered => ("delivered", "a step waited for it, and goes on"),
         Signalled::Kept => (
@@ -111,7 +111,7 @@ async fn order(
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let task_id = target::task_id(store, &by.task).await?;
-    carry_out(store, task_id, order, &by.by, output).await
+    carry_out(store, task_id, order, &by.by.name, output).await
 }
 
 /// The state of a task after an order.

@@ -5,7 +5,7 @@ use tasker_model::retry::{Backoff, RetryPolicy};
 use tasker_model::template::{StepTemplate, TaskTemplate};
 use tasker_model::wait::WaitFor;
 
-use super::template::KINDS;
+use super::step::KINDS;
 use crate::handler::PASS;
 
 /// Shows a definition as YAML: every key in its place, defaults left out. Reading it gives the same

@@ -777,7 +777,7 @@ fn the_published_schema_knows_the_same_keys() {
         keys
     };
     assert_eq!(keys("/properties"), sorted(template::TASK_KEYS));
-    assert_eq!(keys("/$defs/step/properties"), sorted(template::STEP_KEYS));
+    assert_eq!(keys("/$defs/step/properties"), sorted(step::STEP_KEYS));
     let published = ContextSchema::compile(schema).unwrap();
     assert!(
         published
@@ -837,7 +837,7 @@ fn every_file_of_the_documentation_is_in_order() {
             assert_round_trip(&file.template);
         }
     }
-    for key in template::TASK_KEYS.iter().chain(template::STEP_KEYS) {
+    for key in template::TASK_KEYS.iter().chain(step::STEP_KEYS) {
         assert!(page.contains(&format!("`{key}`")), "`{key}` is documented");
     }
 }
