@@ -20,7 +20,7 @@ mod task_definition;
 
 pub use argument::{
     AllTaken, Argument, Arguments, Attempt, Cancellation, Config, Context, IdempotencyKey, Inputs,
-    Log, Needs, Parent, Parents, Signal, State, Takes,
+    Log, Needs, Parent, Parents, Progress, Signal, State, Takes,
 };
 pub use context::StepContext;
 pub use definition::{Definition, TaskHandler};

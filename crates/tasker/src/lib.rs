@@ -36,8 +36,9 @@ pub use executor::TaskExecutor;
 pub use explain::{Explanation, explain};
 pub use handler::{
     Argument, Attempt, Cancellation, Config, Context, HandlerError, IdempotencyKey, Log,
-    NonRetryableError, Parent, Parents, PermanentError, RetryableError, Signal, State, Step,
-    StepContext, StepError, StepHandler, StepRef, StepResult, TaskDefinition, TaskHandler, step,
+    NonRetryableError, Parent, Parents, PermanentError, Progress, RetryableError, Signal, State,
+    Step, StepContext, StepError, StepHandler, StepRef, StepResult, TaskDefinition, TaskHandler,
+    step,
 };
 pub use health::Health;
 pub use options::{Options, Retention};
@@ -52,6 +53,8 @@ pub use tasker_store as store;
 /// The pages whose programs are compiled with the tests.
 #[cfg(doctest)]
 mod pages {
+    #[doc = include_str!("../../../docs/HANDLERS.md")]
+    struct Handlers;
     #[doc = include_str!("../../../docs/YAML.md")]
     struct Yaml;
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -10,9 +11,9 @@ use tasker::model::outcome::{Failure, FailureKind};
 use tasker::model::retry::Backoff;
 use tasker::model::task::TaskState;
 use tasker::{
-    Argument, Attempt, Cancellation, Context, HandlerError, IdempotencyKey, Parent, Parents,
-    PermanentError, RetryableError, State, Step, StepContext, StepError, StepRef, StepResult, Task,
-    TaskHandler, Tasker, step,
+    Argument, Attempt, Cancellation, Config, Context, HandlerError, IdempotencyKey, Log, Parent,
+    Parents, PermanentError, Progress, RetryableError, Signal, State, Step, StepContext, StepError,
+    StepRef, StepResult, Task, TaskHandler, Tasker, step,
 };
 
 use crate::support::{assert_sound, assert_state, attempts, in_memory, request_for, run, statuses};
@@ -76,7 +77,7 @@ fn alone<F, A>(function: F) -> TaskHandler
 where
     F: tasker::handler::StepFunction<A>,
     F::Returned: tasker::handler::StepFuture,
-    A: tasker::handler::Arguments<tasker::handler::NoResult>,
+    A: tasker::handler::Arguments<tasker::handler::NoResult> + 'static,
 {
     let mut definition = TaskHandler::new("typed", "alone", "1.0.0").state(7_u8);
     let quick = Backoff::Fixed { delay_ms: 1 };
@@ -100,7 +101,7 @@ async fn arguments_stand_in_any_order_and_results_in_the_order_of_after() {
 }
 
 #[tokio::test]
-async fn a_second_after_adds_and_waits_for_takes_nothing() {
+async fn a_second_after_adds_and_follows_takes_nothing() {
     async fn last(Parent(grams): Parent<u32>, Parent(text): Parent<String>) -> StepResult<String> {
         Ok(format!("{text} {grams}"))
     }
@@ -109,9 +110,9 @@ async fn a_second_after_adds_and_waits_for_takes_nothing() {
     let second = order.add(step("second", || async {
         StepResult::Ok("two".to_owned())
     }));
-    let third = order.add(step("third", weigh).waits_for((&first, &second)));
+    let third = order.add(step("third", weigh).follows((&first, &second)));
     let waits = step("last", last).after(&first).after(&second);
-    order.add(waits.waits_for(&third).waits_for(&first));
+    order.add(waits.follows(&third).follows(&first));
     let handler = order.build().unwrap();
     let steps = &handler.template().source().steps;
     assert_eq!(steps[2].depends_on_steps, ["first", "second"]);
@@ -182,6 +183,36 @@ async fn what_an_attempt_knows_of_itself_can_be_taken() {
 }
 
 #[tokio::test]
+async fn signals_configurations_and_logs_are_arguments_too() {
+    async fn decide(
+        Signal(yes): Signal<bool>,
+        Config(limit): Config<u32>,
+        log: Log,
+        progress: Progress,
+    ) -> StepResult<u32> {
+        progress.set(1, 2, "half");
+        log.line(format!("answer: {yes}"));
+        Ok(if yes { limit } else { 0 })
+    }
+    let mut definition = TaskHandler::new("typed", "decide", "1.0.0");
+    let waits = step("decide", decide).config(json!(40));
+    definition.add(waits.wait_for_or("answer", Duration::from_millis(1), json!(true)));
+    definition.add(step("unfit", decide).config(json!("many")));
+    let (_tasker, task) = run(definition.build().unwrap()).await;
+    assert_eq!(results(&task).await["decide"], 40);
+    let record = task.detail().await.unwrap().transitions;
+    assert!(
+        record
+            .iter()
+            .any(|t| t.log.as_deref() == Some("answer: true\n"))
+    );
+    assert_eq!(
+        last_failure(&task).await.error_code.as_deref(),
+        Some("NO_SIGNAL")
+    );
+}
+
+#[tokio::test]
 async fn a_cancelled_task_ends_the_wait_for_cancellation() {
     let seen = Arc::new(tokio::sync::Notify::new());
     let started = Arc::new(tokio::sync::Notify::new());
@@ -215,7 +246,7 @@ async fn state_is_one_value_for_all_steps_also_for_those_without_types() {
     let counter = Counter::default();
     let mut counts = TaskHandler::new("typed", "counts", "1.0.0").state(counter.clone());
     let first = counts.add(step("first", count));
-    counts.add(step("second", count).waits_for(&first));
+    counts.add(step("second", count).follows(&first));
     let untyped = Step::new("third", |step: StepContext| async move {
         let counter = step.state::<Counter>().ok_or(PermanentError::new("none"))?;
         assert!(step.state::<u64>().is_none());

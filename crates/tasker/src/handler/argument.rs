@@ -93,6 +93,17 @@ impl Log {
     }
 }
 
+/// Where a handler says how far it has come, as by [`StepContext::progress`].
+#[derive(Debug, Clone)]
+pub struct Progress(StepContext);
+
+impl Progress {
+    /// So much is done, of so much if that is known.
+    pub fn set(&self, done: u64, total: impl Into<Option<u64>>, message: impl Into<String>) {
+        self.0.progress(done, total, message);
+    }
+}
+
 /// What an argument needs beyond the attempt; collected before anything runs.
 #[derive(Debug, Default)]
 pub struct Needs {
@@ -124,6 +135,12 @@ impl Needs {
 ///     Ok(patience.seconds)
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a step handler cannot take `{Self}` here",
+    label = "one of its arguments does not fit",
+    note = "`Parent<T>` takes the result of the next step named in `after`: the same types, in the same order",
+    note = "the task's input is a `Context<T>`, shared state a `State<S>`; others implement `Argument`"
+)]
 pub trait Argument: Sized {
     /// Says what must be there before the step can run.
     fn declare(_needs: &mut Needs) {}
@@ -190,6 +207,12 @@ impl<T: DeserializeOwned> Argument for Config<T> {
     }
 }
 
+impl Argument for Progress {
+    fn take(step: &StepContext) -> Result<Self, StepError> {
+        Ok(Progress(step.clone()))
+    }
+}
+
 impl Argument for Log {
     fn take(step: &StepContext) -> Result<Self, StepError> {
         Ok(Log(step.clone()))
@@ -227,8 +250,7 @@ impl<'a> Inputs<'a> {
 #[diagnostic::on_unimplemented(
     message = "a step handler cannot take `{Self}` here",
     label = "the results that its arguments may still take: `{Results}`",
-    note = "`Parent<T>` takes the result of the next step named in `after`: the same types, in the same order",
-    note = "the task's input is a `Context<T>`, shared state a `State<S>`; others implement `Argument`"
+    note = "the types must be the same, in the same order, and readable (`serde::Deserialize`)"
 )]
 pub trait Takes<Results>: Sized {
     /// The results that remain.
@@ -286,9 +308,10 @@ impl<T: DeserializeOwned, Rest> Takes<Next<Many<T>, Rest>> for Parents<T> {
 
 /// Nothing is left over.
 #[diagnostic::on_unimplemented(
-    message = "the step handler does not take the results of all steps named in `after`",
-    label = "results that no argument takes: `{Self}`",
-    note = "add a `Parent<T>` for each of them; to wait for a step without its result, use `.waits_for(&step)`"
+    message = "the arguments of the step handler do not take all results of the steps named in `after`",
+    label = "not taken: `{Self}`",
+    note = "add a `Parent<T>` for each of them, of the same type and in the same order",
+    note = "to wait for a step without taking its result, use `.follows(&step)`"
 )]
 pub trait AllTaken {}
 

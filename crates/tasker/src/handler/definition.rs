@@ -9,7 +9,6 @@ use tasker_model::request::TaskRequest;
 use tasker_model::template::{StepTemplate, TaskTemplate, TemplateSource};
 
 use super::argument::Arguments;
-use super::function::{StepFunction, StepFuture, StepOutput};
 use super::reference::{Definer, Named, StepRef};
 use super::state::States;
 use super::step::{Plan, Step, StepCode, Typed, milliseconds};
@@ -145,14 +144,10 @@ impl Definition {
     ///
     /// The arguments of its function are checked by the compiler, against what was named in
     /// [`Step::after`].
-    pub fn add<F, A, Results>(
-        &mut self,
-        step: Step<Typed<F, A, Results>>,
-    ) -> StepRef<<<F::Returned as StepFuture>::Output as StepOutput>::Value>
+    pub fn add<A, V, Results>(&mut self, step: Step<Typed<A, V, Results>>) -> StepRef<V>
     where
-        F: StepFunction<A>,
-        F::Returned: StepFuture,
-        A: Arguments<Results>,
+        A: Arguments<Results> + 'static,
+        V: 'static,
     {
         let named = Named {
             name: step.plan.name.clone(),

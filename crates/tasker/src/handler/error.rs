@@ -120,6 +120,11 @@ impl<E: StdError + Send + Sync + 'static> From<E> for StepError {
 ///
 /// In a function that returns a [`StepError`], `?` takes such an error as it takes every other:
 /// it is tried again. There, call [`HandlerError::into_step_error`], or return the error's own type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say whether trying again is of use",
+    label = "the error of a step handler",
+    note = "implement `tasker::HandlerError` for it, or return a `StepResult<T>` and use `?`"
+)]
 pub trait HandlerError {
     /// The error as steps know it: from a [`PermanentError`], a [`RetryableError`], or any other.
     fn into_step_error(self) -> StepError;

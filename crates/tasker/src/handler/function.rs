@@ -75,20 +75,20 @@ impl<T: Serialize + Send + 'static, E: HandlerError> StepOutput for Result<T, E>
     note = "write `async fn`; its future must be `Send`"
 )]
 pub trait StepFuture: Send + 'static {
-    /// What it resolves to.
-    type Output: StepOutput;
+    /// The result, which is stored as JSON.
+    type Value: Serialize + Send + 'static;
 
     /// Waits for it.
-    fn wait(self) -> impl Future<Output = Self::Output> + Send;
+    fn wait(self) -> impl Future<Output = Result<Self::Value, StepError>> + Send;
 }
 
 impl<R> StepFuture for R
 where
     R: Future<Output: StepOutput> + Send + 'static,
 {
-    type Output = <R as Future>::Output;
+    type Value = <R::Output as StepOutput>::Value;
 
-    fn wait(self) -> impl Future<Output = Self::Output> + Send {
-        self
+    async fn wait(self) -> Result<Self::Value, StepError> {
+        self.await.into_result()
     }
 }

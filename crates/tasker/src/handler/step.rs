@@ -20,7 +20,7 @@ use super::StepResult;
 use super::argument::{Arguments, Inputs, Needs};
 use super::context::StepContext;
 use super::error::StepError;
-use super::function::{StepFunction, StepFuture, StepOutput};
+use super::function::{StepFunction, StepFuture};
 use super::reference::{Append, NoResult, ParentRefs, Read};
 use super::type_name::TypeName;
 
@@ -81,22 +81,32 @@ pub struct Untyped {
     pub(super) needs: Needs,
 }
 
-/// The code of a step with the types of its arguments, and of the results that they may take.
-pub struct Typed<Function, Arguments, Results> {
-    function: Function,
-    types: PhantomData<fn() -> (Arguments, Results)>,
+/// The code of a step with the types of its arguments, of its result, and of the results that the
+/// arguments may take.
+pub struct Typed<Arguments, Value, Results> {
+    run: Arc<dyn Fn(Arguments) -> BoxFuture<'static, Outcome> + Send + Sync>,
+    types: PhantomData<fn() -> (Value, Results)>,
 }
 
 /// A step that is performed by an async function, or by a [`StepHandler`](super::StepHandler).
 ///
 /// It has no dependencies and the default policies: three attempts with exponential backoff.
-pub fn step<F, A>(name: impl Into<String>, function: F) -> Step<Typed<F, A, NoResult>>
+pub fn step<F, A>(
+    name: impl Into<String>,
+    function: F,
+) -> Step<Typed<A, <F::Returned as StepFuture>::Value, NoResult>>
 where
     F: StepFunction<A>,
     F::Returned: StepFuture,
+    A: 'static,
 {
-    let types = PhantomData;
-    Step::named(name.into(), Typed { function, types })
+    let (function, types) = (Arc::new(function), PhantomData);
+    let run = move |arguments| {
+        let running = function.call(arguments).wait();
+        async move { outcome(running.await) }.boxed()
+    };
+    let run = Arc::new(run);
+    Step::named(name.into(), Typed { run, types })
 }
 
 impl Step {
@@ -145,7 +155,7 @@ impl Step {
     }
 }
 
-impl<F, A, Results> Step<Typed<F, A, Results>> {
+impl<A, V, Results> Step<Typed<A, V, Results>> {
     /// Waits for other steps and takes their results: one `&StepRef<T>`, or several as a tuple.
     ///
     /// The function has a [`Parent<T>`](super::Parent) for each of them, in this order; other
@@ -154,7 +164,7 @@ impl<F, A, Results> Step<Typed<F, A, Results>> {
     pub fn after<P: ParentRefs>(
         mut self,
         parents: P,
-    ) -> Step<Typed<F, A, <Results as Append<P::Results>>::Both>>
+    ) -> Step<Typed<A, V, <Results as Append<P::Results>>::Both>>
     where
         Results: Append<P::Results>,
     {
@@ -162,35 +172,31 @@ impl<F, A, Results> Step<Typed<F, A, Results>> {
             self.depend_on(&read);
             self.plan.reads.push(read);
         }
-        let (function, types) = (self.code.function, PhantomData);
+        let (run, types) = (self.code.run, PhantomData);
         Step {
             plan: self.plan,
-            code: Typed { function, types },
+            code: Typed { run, types },
         }
     }
 
     /// Forgets the types, after they have been checked.
-    pub(crate) fn erase(self) -> Step
+    pub(super) fn erase(self) -> Step
     where
-        F: StepFunction<A>,
-        F::Returned: StepFuture,
-        A: Arguments<Results>,
+        A: Arguments<Results> + 'static,
+        V: 'static,
     {
         let mut needs = Needs::default();
         A::declare(&mut needs);
-        let function = Arc::new(self.code.function);
+        let run = self.code.run;
         let reads = self.plan.reads.clone();
         let code: StepCode =
             Arc::new(
                 move |context| match A::take(&mut Inputs::new(&context, &reads)) {
-                    Ok(arguments) => {
-                        let running = function.call(arguments).wait();
-                        async move { outcome(running.await.into_result()) }.boxed()
-                    }
+                    Ok(arguments) => run(arguments),
                     Err(error) => future::ready(Outcome::Failed(error.into_failure())).boxed(),
                 },
             );
-        let gives = TypeName::of::<<<F::Returned as StepFuture>::Output as StepOutput>::Value>();
+        let gives = TypeName::of::<V>();
         Step {
             plan: self.plan,
             code: Untyped { code, gives, needs },
@@ -222,7 +228,7 @@ impl<Code> Step<Code> {
     }
 
     /// Waits for other steps without taking their results.
-    pub fn waits_for(mut self, steps: impl ParentRefs) -> Step<Code> {
+    pub fn follows(mut self, steps: impl ParentRefs) -> Step<Code> {
         for read in steps.reads() {
             self.depend_on(&read);
             self.plan.waits.push(read);
