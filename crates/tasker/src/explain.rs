@@ -115,8 +115,12 @@ impl Asked<'_> {
             None => "a worker that has not been seen lately".to_owned(),
         };
         let (attempt, limit) = (step.attempts, step.attempt_limit);
+        let come = step.progress.as_ref();
+        let come = come.map_or_else(String::new, |progress| {
+            format!(" and has come to {progress}")
+        });
         format!(
-            "attempt {attempt} of {limit} runs in {by}; its lease ends in {}",
+            "attempt {attempt} of {limit} runs in {by}{come}; its lease ends in {}",
             self.in_(lease_until)
         )
     }

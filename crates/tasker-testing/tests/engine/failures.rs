@@ -12,7 +12,7 @@ use tasker::model::retry::Backoff;
 use tasker::model::task::TaskState;
 use tasker::{
     Events, NonRetryableError, Options, RetryableError, Step, StepContext, StepResult, Task,
-    TaskHandler, Tasker,
+    TaskHandler, Tasker, explain,
 };
 use tokio::sync::Notify;
 
@@ -105,6 +105,12 @@ async fn progress_is_told_at_once_and_kept_with_the_step() {
     while task.detail().await.unwrap().steps[0].progress.as_ref() != Some(&told) {
         clock.tick().await;
     }
+    let why = explain(&**tasker.store(), task.id(), None).await.unwrap();
+    let why = &why[0].why;
+    assert!(
+        why.contains(" and has come to 1000 of 1000, counting; its lease"),
+        "{why}"
+    );
     go_on.notify_one();
     task.wait(None).await.unwrap();
     assert_eq!(task.detail().await.unwrap().steps[0].progress, Some(told));
