@@ -1,29 +1,14 @@
 //! The real binary, in a folder of its own: what the README shows, what people mistype, and what
 //! happens when it is interrupted or killed.
 
+mod support;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-/// Runs the command in a folder.
-fn tasker(folder: &Path, arguments: &[&str]) -> Output {
-    command(folder, arguments).output().unwrap()
-}
-
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tasker"));
-    command
-        .current_dir(folder)
-        .args(arguments)
-        .env_remove("TASKER_STORE")
-        .env("USER", "ada");
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
+use support::{command, tasker, text};
 
 /// Runs what must succeed; gives its data.
 #[track_caller]

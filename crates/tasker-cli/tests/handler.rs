@@ -1,25 +1,12 @@
 //! `tasker handler`: what people do with template files.
 
+mod support;
+
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Runs the command in a folder.
-fn tasker(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tasker"))
-        .current_dir(folder)
-        .args(arguments)
-        .env_remove("TASKER_STORE")
-        .env_remove("TASKER_TEMPLATES")
-        .env_remove("TASKER_ENV")
-        .output()
-        .unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
+use support::{tasker, text};
 
 /// Runs what must end with this status; gives its data.
 #[track_caller]

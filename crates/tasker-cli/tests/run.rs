@@ -1,30 +1,14 @@
 //! `tasker run`, `tasker worker` and signals: workflows without a line of Rust.
 
+mod support;
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tasker"));
-    command
-        .current_dir(folder)
-        .args(arguments)
-        .env_remove("TASKER_STORE")
-        .env_remove("TASKER_TEMPLATES")
-        .env_remove("TASKER_ENV")
-        .env("USER", "ada");
-    command
-}
-
-fn tasker(folder: &Path, arguments: &[&str]) -> Output {
-    command(folder, arguments).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
-}
+use support::{command, tasker, text};
 
 /// Runs what must end with this status; gives its data and what it says.
 #[track_caller]
