@@ -23,14 +23,17 @@ pub use argument::{
     Log, Needs, Parent, Parents, Progress, Signal, State, Takes,
 };
 pub use context::StepContext;
+pub(crate) use definition::shared;
 pub use definition::{Definition, TaskHandler};
 pub use error::{HandlerError, NonRetryableError, PermanentError, RetryableError, StepError};
 pub use function::{StepFunction, StepFuture, StepOutput};
 pub use reference::{Append, Many, Next, NoResult, ParentRef, ParentRefs, Read, StepRef};
+pub(crate) use state::States;
 pub(crate) use step::{COMMAND, HTTP, PASS, StepCode, pass};
 pub use step::{Step, Typed, Untyped, step};
 pub use step_handler::{StepHandler, Whole};
 pub use task_definition::TaskDefinition;
+pub(crate) use type_name::TypeName;
 
 /// What a step handler returns: its result, or why there is none.
 pub type StepResult<T> = Result<T, StepError>;

@@ -1,14 +1,18 @@
 //! The code behind definitions that are written in YAML.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::Serialize;
 use tasker_model::dag::nearest;
+use tasker_model::template::StepTemplate;
 
 use crate::code;
-use crate::handler::{Step, StepCode, StepContext, StepResult, TaskHandler};
+use crate::handler::{
+    Arguments, NoResult, States, StepCode, StepFunction, StepFuture, TaskHandler, TypeName, shared,
+    step,
+};
 use crate::yaml::TemplateFile;
-use crate::yaml::problem::{InvalidFile, Problem};
+use crate::yaml::problem::{InvalidFile, Place, Problem};
 
 /// Step handlers by the names that template files give them.
 ///
@@ -29,7 +33,15 @@ use crate::yaml::problem::{InvalidFile, Problem};
 /// ```
 #[derive(Clone, Default)]
 pub struct StepHandlers {
-    by_name: BTreeMap<String, StepCode>,
+    by_name: BTreeMap<String, Known>,
+    states: Arc<States>,
+}
+
+/// Code, and the types of the shared state that it takes.
+#[derive(Clone)]
+struct Known {
+    code: StepCode,
+    states: Vec<TypeName>,
 }
 
 impl std::fmt::Debug for StepHandlers {
@@ -44,17 +56,28 @@ impl StepHandlers {
         StepHandlers::default()
     }
 
-    /// Adds an async function under the exact text that files name it with. A name that is added
-    /// again means the later one.
-    pub fn add<F, R, T>(mut self, name: impl Into<String>, handler: F) -> StepHandlers
+    /// Adds a step handler under the exact text that files name it with: an async function whose
+    /// arguments say what it takes, or a [`StepHandler`](crate::StepHandler). The results of other
+    /// steps it reads by name, from its [`StepContext`](crate::StepContext): which they are is
+    /// written in the file. A name that is added again means the later one.
+    pub fn add<F, A>(mut self, name: impl Into<String>, handler: F) -> StepHandlers
     where
-        F: Fn(StepContext) -> R + Send + Sync + 'static,
-        R: Future<Output = StepResult<T>> + Send + 'static,
-        T: Serialize + Send + 'static,
+        F: StepFunction<A>,
+        F::Returned: StepFuture,
+        A: Arguments<NoResult> + 'static,
     {
         let name = name.into();
-        let code = Step::new(name.as_str(), handler).into_code();
-        self.by_name.insert(name, code);
+        let (code, states) = step(name.as_str(), handler).erase().into_code();
+        self.by_name.insert(name, Known { code, states });
+        self
+    }
+
+    /// Shares a value with the handlers, which take clones of it as [`State<S>`](crate::State). A
+    /// second value of the same type is passed over.
+    pub fn state<S: Clone + Send + Sync + 'static>(mut self, state: S) -> StepHandlers {
+        if self.states.get::<S>().is_none() {
+            Arc::make_mut(&mut self.states).insert(state);
+        }
         self
     }
 
@@ -72,7 +95,15 @@ impl StepHandlers {
         for (step, at) in steps.iter().zip(&file.handlers) {
             let needs_none = code::is_built_in(&step.handler);
             match self.by_name.get(&step.handler) {
-                Some(known) => known_code.push((step.handler.clone(), known.clone())),
+                Some(known) => {
+                    let lacks = known
+                        .states
+                        .iter()
+                        .filter(|state| !self.states.has(**state));
+                    missing.extend(lacks.map(|state| self.not_given(*at, step, *state)));
+                    let code = shared(&known.code, &self.states);
+                    known_code.push((step.handler.clone(), code));
+                }
                 None if needs_none || code::api_config(step).is_some() => {}
                 None => {
                     let message = self.not_known(&step.handler, step.name.as_str());
@@ -84,6 +115,20 @@ impl StepHandlers {
             return Err(InvalidFile::new(&file.path, missing));
         }
         Ok(TaskHandler::from_parts(file.template.clone(), known_code))
+    }
+
+    fn not_given(&self, at: Place, step: &StepTemplate, state: TypeName) -> Problem {
+        let (handler, step, name) = (&step.handler, &step.name, state.name);
+        let text = format!(
+            "handler `{handler}` of step `{step}` takes State<{name}>, which was not given; add \
+             `.state(…)` with {name}"
+        );
+        let given: Vec<&str> = self.states.names().collect();
+        let given = match given.as_slice() {
+            [] => String::new(),
+            given => format!("; given were: {}", given.join(", ")),
+        };
+        Problem::new(at, text + &given)
     }
 
     fn not_known(&self, handler: &str, step: &str) -> String {
@@ -105,9 +150,33 @@ mod tests {
 
     use super::*;
     use crate::yaml::load_text;
+    use crate::{Attempt, Context, State, StepContext, StepResult};
 
     async fn nothing(_: StepContext) -> StepResult<()> {
         Ok(())
+    }
+
+    #[test]
+    fn code_takes_what_it_needs_as_arguments() {
+        async fn charge(
+            Context(context): Context<serde_json::Value>,
+            State(rate): State<u64>,
+            attempt: Attempt,
+        ) -> StepResult<u64> {
+            let cents = context["cents"].as_u64().unwrap_or_default();
+            Ok(cents * rate + u64::from(attempt.number))
+        }
+        let text = "name: a\nstep_templates:\n- name: x\n  handler: charge\n";
+        let file = load_text(Path::new("a.yaml"), text, "test").unwrap();
+        let code = StepHandlers::new().add("charge", charge);
+        assert_eq!(
+            code.bind(&file).unwrap_err().to_string(),
+            "a.yaml:4:3: handler `charge` of step `x` takes State<u64>, which was not given; add \
+             `.state(…)` with u64"
+        );
+        assert!(code.clone().state(7_u64).bind(&file).is_ok());
+        let other = code.state("text").bind(&file).unwrap_err().to_string();
+        assert!(other.ends_with("; given were: &str"), "{other}");
     }
 
     #[test]

@@ -225,7 +225,7 @@ fn step_source(mut plan: Plan, problems: &mut Vec<HandlerProblem>) -> Option<Ste
 }
 
 /// Code that finds the shared state in its context.
-fn shared(code: &StepCode, states: &Arc<States>) -> StepCode {
+pub(crate) fn shared(code: &StepCode, states: &Arc<States>) -> StepCode {
     let (code, states) = (code.clone(), states.clone());
     Arc::new(move |context| code(context.with_states(&states)))
 }

@@ -2,18 +2,19 @@
 
 use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 use super::type_name::TypeName;
 
 /// One value of each type.
-#[derive(Default)]
-pub(crate) struct States(Vec<(TypeName, Box<dyn Any + Send + Sync>)>);
+#[derive(Clone, Default)]
+pub(crate) struct States(Vec<(TypeName, Arc<dyn Any + Send + Sync>)>);
 
 impl States {
     /// Adds a value. Gives whether there was none of its type.
     pub(crate) fn insert<S: Send + Sync + 'static>(&mut self, state: S) -> bool {
         let new = self.get::<S>().is_none();
-        self.0.push((TypeName::of::<S>(), Box::new(state)));
+        self.0.push((TypeName::of::<S>(), Arc::new(state)));
         new
     }
 

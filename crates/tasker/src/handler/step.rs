@@ -149,9 +149,9 @@ impl Step {
         step
     }
 
-    /// Its code alone.
-    pub(crate) fn into_code(self) -> StepCode {
-        self.code.code
+    /// Its code alone, and the types of the shared state that it takes.
+    pub(crate) fn into_code(self) -> (StepCode, Vec<TypeName>) {
+        (self.code.code, self.code.needs.states)
     }
 }
 
@@ -180,7 +180,7 @@ impl<A, V, Results> Step<Typed<A, V, Results>> {
     }
 
     /// Forgets the types, after they have been checked.
-    pub(super) fn erase(self) -> Step
+    pub(crate) fn erase(self) -> Step
     where
         A: Arguments<Results> + 'static,
         V: 'static,
