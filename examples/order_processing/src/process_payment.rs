@@ -28,12 +28,12 @@ pub async fn process_payment(step: StepContext, shop: Shop) -> StepResult<Paymen
     let retries = cart
         .express_processing
         .map(|express| express.payment_retries);
-    // The answer is lost on its way back: the money is taken, and nobody here knows.
+    // With a timeout only the answer is lost: the money is taken below, and nobody here knows.
     if failure.is_some_and(|failure| failure != "timeout") {
         refuse(failure, retries, &step)?;
     }
     let key = step.idempotency_key();
-    let made = || Payment {
+    let payment = Payment {
         payment_id: format!("pay_{key}"),
         amount_charged: cart.total,
         currency: payment.currency.clone(),
@@ -42,12 +42,7 @@ pub async fn process_payment(step: StepContext, shop: Shop) -> StepResult<Paymen
         processed_at: Timestamp::now(),
         status: "completed".to_owned(),
     };
-    let charged = shop
-        .books()
-        .payments
-        .entry(key.clone())
-        .or_insert_with(made)
-        .clone();
+    let charged = shop.books().charge(&key, payment);
     refuse(failure, retries, &step)?;
     Ok(charged)
 }

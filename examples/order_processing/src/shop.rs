@@ -38,6 +38,8 @@ pub struct Books {
     pub orders: BTreeMap<String, Order>,
     /// Mails sent.
     pub mails: BTreeMap<String, Confirmation>,
+    /// How much the payment gateway has taken, of all customers.
+    pub taken: Cents,
     /// How many of a product are reserved.
     reserved: BTreeMap<u64, u32>,
 }
@@ -68,6 +70,16 @@ impl Books {
     /// How many of a product are left.
     pub fn stock(&self, product_id: u64) -> u32 {
         STOCK - self.reserved.get(&product_id).copied().unwrap_or(0)
+    }
+
+    /// Takes the money, unless that was done.
+    pub fn charge(&mut self, key: &str, payment: Payment) -> Payment {
+        if let Some(known) = self.payments.get(key) {
+            return known.clone();
+        }
+        self.taken = self.taken + payment.amount_charged;
+        self.payments.insert(key.to_owned(), payment.clone());
+        payment
     }
 
     /// Takes the goods of an order from the stock, all or none. `None`: there are not enough.
