@@ -18,6 +18,7 @@ use crate::json::canonical;
 use crate::name::{Namespace, Queue, StepName, TaskName, Version};
 use crate::retry::{InvalidRetryPolicy, RetryPolicy};
 use crate::schema::{ContextSchema, InvalidSchema};
+use crate::subtask::{Gather, MAP_CONCURRENCY};
 use crate::trigger::{ParentEnd, TriggerRule};
 use crate::wait::WaitFor;
 
@@ -68,6 +69,97 @@ pub struct StepTemplate {
     /// Events that the code may publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub custom_events: Vec<CustomEvent>,
+    /// Whether the code's result is a request: the step then starts that task, waits for it, and has
+    /// its result.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub starts_task: bool,
+    /// A list: the code then runs once for each of its items, as a sub-task of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<MapOver>,
+    /// What undoes the step if the task fails or is cancelled after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Undo>,
+    /// Whether nothing is undone any more once this step is complete.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub point_of_no_return: bool,
+}
+
+/// The list that a step runs over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MapOver {
+    /// An expression in CEL over context and results that gives it.
+    pub over: String,
+    /// How many items are worked on at the same time.
+    #[serde(default = "map_concurrency")]
+    pub concurrency: u32,
+    /// How many items may fail before the step does.
+    #[serde(default)]
+    pub max_failures: u32,
+    /// What the step's result is made of: [`Gather::List`] or [`Gather::Count`].
+    #[serde(default = "list")]
+    pub gather: Gather,
+}
+
+const fn map_concurrency() -> u32 {
+    MAP_CONCURRENCY
+}
+
+const fn list() -> Gather {
+    Gather::List
+}
+
+impl MapOver {
+    /// All results of a list, with the default limits.
+    pub fn new(over: impl Into<String>) -> MapOver {
+        MapOver {
+            over: over.into(),
+            concurrency: MAP_CONCURRENCY,
+            max_failures: 0,
+            gather: Gather::List,
+        }
+    }
+
+    fn problem(&self) -> Option<&'static str> {
+        if self.concurrency == 0 {
+            return Some("a map with a concurrency of 0 would never start an item");
+        }
+        (self.gather == Gather::One).then_some("a map gathers a `list` or a `count`")
+    }
+}
+
+/// What compensates a step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Undo {
+    /// The registered name of the code.
+    pub handler: String,
+    /// What the code is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler_config: Option<Value>,
+    /// Whether, how often and when to try again.
+    #[serde(default)]
+    pub retry: RetryPolicy,
+    /// The longest time of one attempt, in milliseconds; the engine's default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+impl Undo {
+    /// By this code, with the default policies.
+    pub fn by(handler: impl Into<String>) -> Undo {
+        Undo {
+            handler: handler.into(),
+            handler_config: None,
+            retry: RetryPolicy::default(),
+            timeout_ms: None,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// An event of the user's own that a step may publish.
@@ -149,7 +241,16 @@ impl StepTemplate {
             dependent_system: None,
             handler_config: None,
             custom_events: Vec::new(),
+            starts_task: false,
+            map: None,
+            undo: None,
+            point_of_no_return: false,
         }
+    }
+
+    /// Whether the step may start sub-tasks.
+    pub const fn has_subtasks(&self) -> bool {
+        self.starts_task || self.map.is_some()
     }
 }
 
@@ -251,6 +352,14 @@ pub enum TemplateProblem {
         /// How many it has.
         parents: usize,
     },
+    /// A map that could never do what it says.
+    #[error("step `{step}`: {problem}")]
+    Map {
+        /// The step.
+        step: StepName,
+        /// What is wrong.
+        problem: &'static str,
+    },
     /// An event that users cannot publish.
     #[error("step `{step}`: {problem}")]
     Event {
@@ -286,6 +395,7 @@ struct Checked {
     schema: Option<ContextSchema>,
     hash: ContentHash,
     counts_ends: bool,
+    has_aftermath: bool,
 }
 
 impl TaskTemplate {
@@ -310,6 +420,10 @@ impl TaskTemplate {
                     .steps
                     .iter()
                     .any(|step| step.trigger_rule.awaited(1).is_some());
+                let has_aftermath = source
+                    .steps
+                    .iter()
+                    .any(|step| step.has_subtasks() || step.undo.is_some());
                 let positions = (0..)
                     .zip(&source.steps)
                     .map(|(p, s)| (s.name.clone(), p))
@@ -321,6 +435,7 @@ impl TaskTemplate {
                     schema,
                     hash,
                     counts_ends,
+                    has_aftermath,
                 })))
             }
             (dag, schema, _) => {
@@ -396,6 +511,12 @@ impl TaskTemplate {
         Some(i32::from(self.step(position).trigger_rule.counts(end)))
     }
 
+    /// Whether something may be left to do once a task of it has failed or was cancelled: sub-tasks to
+    /// cancel, or steps to undo.
+    pub fn has_aftermath(&self) -> bool {
+        self.0.has_aftermath
+    }
+
     /// The place of a step, by name.
     pub fn position(&self, name: &str) -> Option<Position> {
         self.0.positions.get(name).copied()
@@ -437,6 +558,21 @@ fn limits(source: &TemplateSource) -> Vec<TemplateProblem> {
                     step: step.name.clone(),
                     asked,
                     parents: named.len(),
+                });
+            }
+        }
+        if let Some(problem) = step.map.as_ref().and_then(MapOver::problem) {
+            let step = step.name.clone();
+            problems.push(TemplateProblem::Map { step, problem });
+        }
+        if let Some(undo) = &step.undo {
+            if let Err(problem) = undo.retry.check() {
+                let step = step.name.clone();
+                problems.push(TemplateProblem::Retry { step, problem });
+            }
+            if undo.timeout_ms == Some(0) {
+                problems.push(TemplateProblem::ZeroLimit {
+                    whose: format!("what undoes step `{}`", step.name),
                 });
             }
         }

@@ -46,6 +46,8 @@ pub enum Until {
     At(Timestamp),
     /// Until its signal comes.
     Signalled,
+    /// Until its sub-tasks have ended, or too many of them have failed.
+    Subtasks,
 }
 
 /// What a step that was given back waits for.
