@@ -266,6 +266,9 @@ pub(crate) enum Task {
         /// Only tasks of this task handler
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
+        /// Also sub-tasks, and tasks that undo another
+        #[arg(long)]
+        also_subtasks: bool,
         /// At most so many
         #[arg(long, default_value_t = 20)]
         limit: usize,

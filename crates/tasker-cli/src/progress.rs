@@ -119,6 +119,7 @@ fn waits(wait: &Wait) -> String {
         Until::After(ms) => format!("for {:.1} s", Duration::from_millis(ms).as_secs_f64()),
         Until::At(time) => format!("until {time}"),
         Until::Signalled => "however long it takes".to_owned(),
+        Until::Subtasks => "until its sub-tasks have ended".to_owned(),
     };
     match &wait.signal {
         Some(signal) => format!("waits for signal `{signal}`, {until}"),

@@ -43,7 +43,11 @@ impl TaskTemplate {
             starts_task: step.starts_task,
             ..StepTemplate::named(step.name.clone())
         }];
-        let description = format!("One item of step `{}` of `{}`.", step.name, self.full_name());
+        let description = format!(
+            "One item of step `{}` of `{}`.",
+            step.name,
+            self.full_name()
+        );
         let source = TemplateSource {
             name: part_name(self.source(), step.name.as_str()),
             description,
@@ -149,7 +153,10 @@ mod tests {
         assert_eq!(item.full_name(), "shop.order.resize@1.2.0");
         assert_eq!(item.queue(0).as_str(), "slow");
         let step = item.step(0);
-        assert_eq!((step.handler.as_str(), step.timeout_ms), ("shrink", Some(5000)));
+        assert_eq!(
+            (step.handler.as_str(), step.timeout_ms),
+            ("shrink", Some(5000))
+        );
         assert_eq!(step.retry.limit, 7);
         assert!(step.map.is_none() && step.when.is_none() && step.depends_on_steps.is_empty());
         assert!(of.has_aftermath() && !item.has_aftermath());
@@ -168,7 +175,13 @@ mod tests {
         assert_eq!(undone.full_name(), "shop.order.undo@1.2.0");
         let steps = undone.source().steps.iter();
         let shape: Vec<_> = steps
-            .map(|step| (step.name.as_str(), step.handler.as_str(), step.depends_on_steps.join(" ")))
+            .map(|step| {
+                (
+                    step.name.as_str(),
+                    step.handler.as_str(),
+                    step.depends_on_steps.join(" "),
+                )
+            })
             .collect();
         assert_eq!(
             shape,
@@ -179,15 +192,20 @@ mod tests {
             ]
         );
         assert!(undone.source().steps.iter().all(|step| step.skippable));
-        assert!(template(&json!([{"name": "a", "handler": "a"}])).undo_template().is_none());
+        assert!(
+            template(&json!([{"name": "a", "handler": "a"}]))
+                .undo_template()
+                .is_none()
+        );
     }
 
     #[test]
     fn a_long_name_is_shortened() {
         let long = "x".repeat(TaskName::MAX_CHARS);
-        let mut source = template(&json!([{"name": "a", "handler": "a", "undo": {"handler": "b"}}]))
-            .source()
-            .clone();
+        let mut source =
+            template(&json!([{"name": "a", "handler": "a", "undo": {"handler": "b"}}]))
+                .source()
+                .clone();
         source.name = TaskName::new(&long).unwrap();
         let of = TaskTemplate::new(source).unwrap();
         assert_eq!(of.undo_template().unwrap().source().name.as_str(), long);

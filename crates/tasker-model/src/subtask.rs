@@ -162,7 +162,10 @@ impl Origin {
                 task_id,
                 position,
                 ordinal,
-            } => derived(*task_id, &[b"step", &position.to_be_bytes(), &ordinal.to_be_bytes()]),
+            } => derived(
+                *task_id,
+                &[b"step", &position.to_be_bytes(), &ordinal.to_be_bytes()],
+            ),
             Origin::Undo { task_id } => derived(*task_id, &[b"undo"]),
         }
     }
@@ -235,6 +238,9 @@ mod tests {
         assert!(!of(5, 3, 1, 1).is_decided(), "one may fail");
         assert!(of(5, 3, 1, 2).is_decided() && of(5, 0, 0, 0).is_decided());
         assert!(!of(5, 3, 1, 0).has_room() && of(5, 3, 2, 0).has_room());
-        assert!(!of(5, 3, 2, 2).has_room(), "nothing starts after too many failures");
+        assert!(
+            !of(5, 3, 2, 2).has_room(),
+            "nothing starts after too many failures"
+        );
     }
 }

@@ -14,18 +14,18 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tasker::model::id::{TaskId, WorkerId};
+use tasker::model::id::{StepKey, TaskId, WorkerId};
 use tasker::model::name::Queue;
 use tasker::model::progress::StepProgress;
 use tasker::model::task::TaskState;
 use tasker::model::template::TaskTemplate;
 use tasker::store::figures::{Analytics, SlowStep, SlowTask, Slowest, SystemHealth};
 use tasker::store::record::{
-    QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
+    QueueRecord, SubtaskRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
 };
 use tasker::store::store::{
-    ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page,
-    Progress, Recorded, Runnable, Signal, Signalled, TaskFilter,
+    Aftermath, ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask,
+    Order, Page, Progress, Recorded, Runnable, Signal, Signalled, TaskFilter,
 };
 use tasker::store::{Clock, Store, StoreError};
 use tokio::runtime::Handle;
@@ -309,6 +309,35 @@ impl Store for Connection {
         .boxed()
     }
 
+    fn subtasks(
+        &self,
+        step: StepKey,
+        from: u32,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<SubtaskRecord>, StoreError>> {
+        self.call("subtasks", move |store| store.subtasks(step, from, limit))
+            .boxed()
+    }
+    fn aftermaths(
+        &self,
+        templates: Vec<TemplateId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Aftermath>, StoreError>> {
+        self.call("aftermaths", move |store| {
+            store.aftermaths(templates.clone(), limit)
+        })
+        .boxed()
+    }
+    fn end_aftermath(
+        &self,
+        task_id: TaskId,
+        since: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.call("end_aftermath", move |store| {
+            store.end_aftermath(task_id, since)
+        })
+        .boxed()
+    }
     fn heartbeat(
         &self,
         worker: WorkerId,

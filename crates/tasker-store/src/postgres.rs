@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tasker_model::id::{TaskId, WorkerId};
+use tasker_model::id::{StepKey, TaskId, WorkerId};
 use tasker_model::name::Queue;
 use tasker_model::progress::StepProgress;
 use tasker_model::task::TaskState;
@@ -42,10 +42,12 @@ use tasker_model::template::TaskTemplate;
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::figures::{Analytics, SlowStep, SlowTask, Slowest, SystemHealth};
-use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
+use crate::record::{
+    QueueRecord, SubtaskRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
+};
 use crate::store::{
-    ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page,
-    Progress, Recorded, Runnable, Signal, Signalled, Store, TaskFilter,
+    Aftermath, ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask,
+    Order, Page, Progress, Recorded, Runnable, Signal, Signalled, Store, TaskFilter,
 };
 use address::Address;
 use bell::Bell;
@@ -194,6 +196,31 @@ impl Store for PostgresStore {
         budget: Option<ClaimBudget>,
     ) -> BoxFuture<'_, Result<(Vec<Recorded>, Progress), StoreError>> {
         self.run(|inner| async move { inner.complete(worker, completions, budget).await })
+    }
+
+    fn subtasks(
+        &self,
+        _step: StepKey,
+        _from: u32,
+        _limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<SubtaskRecord>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn aftermaths(
+        &self,
+        _templates: Vec<TemplateId>,
+        _limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Aftermath>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn end_aftermath(
+        &self,
+        _task_id: TaskId,
+        _since: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn heartbeat(

@@ -11,6 +11,7 @@ use tasker_model::progress::StepProgress;
 use tasker_model::readiness::{StepFacts, StepReadiness};
 use tasker_model::rollup::{ExecutionContext, StepTally};
 use tasker_model::step::StepState;
+use tasker_model::subtask::{Origin, SubtaskTally};
 use tasker_model::task::TaskState;
 use tasker_model::template::{TaskTemplate, TemplateSource};
 use tasker_model::transition::Transition;
@@ -113,6 +114,9 @@ pub struct TaskRecord {
     /// Nothing of it starts before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_at: Option<Timestamp>,
+    /// Why it exists, if nobody asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// How many transitions it has.
     pub transitions: u32,
     /// Which definition it is pinned to.
@@ -148,6 +152,9 @@ pub struct StepRecord {
     /// The signal that it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaits: Option<SignalName>,
+    /// The sub-tasks that it has started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subtasks: Option<SubtaskTally>,
     /// When it is to be looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub due_at: Option<Timestamp>,
@@ -194,6 +201,22 @@ pub struct TaskDetail {
     pub transitions: Vec<Transition>,
     /// The signals that it was sent, by name.
     pub signals: Vec<SignalRecord>,
+    /// The task that undoes what this one did, and its state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undone_by: Option<(TaskId, TaskState)>,
+}
+
+/// A sub-task of a step.
+#[derive(Debug, Clone, Serialize)]
+pub struct SubtaskRecord {
+    /// Which of the step's sub-tasks it is, from 0.
+    pub ordinal: u32,
+    /// The task.
+    pub task_id: TaskId,
+    /// Its state.
+    pub state: TaskState,
+    /// The results of those of its steps on which no other depends, by position.
+    pub results: Vec<(StepName, Option<Json>)>,
 }
 
 /// A signal as stored.

@@ -15,6 +15,7 @@ use tasker_model::readiness::{StepFacts, should_be_due};
 use tasker_model::request::LABEL_CHARS_MAX;
 use tasker_model::rollup::{StepTally, rollup};
 use tasker_model::step::{StepEvent, StepState};
+use tasker_model::subtask::SubtaskStanding;
 use tasker_model::task::{TaskEvent, TaskState};
 use tasker_model::template::TaskTemplate;
 use tasker_model::transition::Reason;
@@ -88,6 +89,8 @@ pub(crate) struct Sheet {
     /// The time at which everything here happens.
     pub(crate) now: Timestamp,
     pub(crate) entries: Vec<Entry>,
+    /// The task that undoes what this one did.
+    pub(crate) undone_by: Option<TaskId>,
     changed: BTreeSet<Position>,
     was: TaskState,
 }
@@ -109,6 +112,7 @@ impl Sheet {
             steps,
             now,
             entries: Vec::new(),
+            undone_by: None,
             changed: BTreeSet::new(),
             was: state,
         }
@@ -124,6 +128,19 @@ impl Sheet {
     /// The counts after the changes.
     pub(crate) fn tally(&self) -> StepTally {
         StepTally::of(self.steps.iter().map(Step::facts))
+    }
+
+    /// The state in which the task was found.
+    pub(crate) const fn was(&self) -> TaskState {
+        self.was
+    }
+
+    /// Whether something may be left to do: sub-tasks to cancel, or steps to undo.
+    pub(crate) fn leaves_aftermath(&self) -> bool {
+        let fails = SubtaskStanding::from(self.state) == SubtaskStanding::Failed;
+        let has_ended =
+            |step: &Step| step.due_at.is_none() && self.template.step(step.position).has_subtasks();
+        self.template.has_aftermath() && (self.moved() && fails || self.changed().any(has_ended))
     }
 
     /// Whether the task went to another state.
@@ -147,6 +164,7 @@ impl Sheet {
             reason: Some(Reason::Operator),
             ..Note::default()
         };
+        self.check_not_undone(order)?;
         match order {
             Order::CancelTask => self.cancel_task(&by)?,
             Order::RetryTask => self.retry_task(&by)?,
@@ -172,6 +190,21 @@ impl Sheet {
         }
         self.reopen(by)?;
         self.roll_up()
+    }
+
+    /// What is being undone, or has been, cannot go on.
+    fn check_not_undone(&self, order: &Order) -> Result<(), StoreError> {
+        let Some(undo) = self.undone_by else {
+            return Ok(());
+        };
+        if matches!(order, Order::CancelTask | Order::ResolveTask) {
+            return Ok(());
+        }
+        let text = format!(
+            "task {undo} undoes what this one did, so this one cannot be re-opened; \
+             create a new task instead"
+        );
+        Err(StoreError::Refused(text))
     }
 
     /// Fails every open step, since the task's deadline has passed; running attempts lose their

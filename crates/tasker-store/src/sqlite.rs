@@ -9,6 +9,7 @@ mod connection;
 mod transaction;
 mod writer;
 mod row;
+mod subtask;
 mod work;
 mod sheet;
 mod signal;
@@ -32,7 +33,7 @@ use std::time::UNIX_EPOCH;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use tasker_model::id::{TaskId, WorkerId};
+use tasker_model::id::{StepKey, TaskId, WorkerId};
 use tasker_model::name::Queue;
 use tasker_model::progress::StepProgress;
 use tasker_model::task::TaskState;
@@ -41,10 +42,12 @@ use tasker_model::template::TaskTemplate;
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::figures::{Analytics, SlowStep, SlowTask, Slowest, SystemHealth};
-use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
+use crate::record::{
+    QueueRecord, SubtaskRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
+};
 use crate::store::{
-    ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask, Order, Page,
-    Progress, Recorded, Runnable, Signal, Signalled, Store, TaskFilter,
+    Aftermath, ClaimBudget, ClaimedStep, Completion, Created, Deleted, Expired, Lease, NewTask,
+    Order, Page, Progress, Recorded, Runnable, Signal, Signalled, Store, TaskFilter,
 };
 use connection::Location;
 use transaction::Tx;
@@ -173,6 +176,31 @@ impl Store for SqliteStore {
         budget: Option<ClaimBudget>,
     ) -> BoxFuture<'_, Result<(Vec<Recorded>, Progress), StoreError>> {
         self.write(move |tx| complete::complete(tx, worker, &completions, budget.as_ref()))
+    }
+
+    fn subtasks(
+        &self,
+        step: StepKey,
+        from: u32,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<SubtaskRecord>, StoreError>> {
+        self.read(move |tx| subtask::subtasks(tx, step, from, limit))
+    }
+
+    fn aftermaths(
+        &self,
+        templates: Vec<TemplateId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Aftermath>, StoreError>> {
+        self.read(move |tx| subtask::aftermaths(tx, &templates, limit))
+    }
+
+    fn end_aftermath(
+        &self,
+        task_id: TaskId,
+        since: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.write(move |tx| subtask::end_aftermath(tx, task_id, since))
     }
 
     fn heartbeat(

@@ -15,13 +15,16 @@ use tasker_model::outcome::Settlement;
 use tasker_model::progress::StepProgress;
 use tasker_model::request::CheckedRequest;
 use tasker_model::step::StepState;
+use tasker_model::subtask::{Origin, SubtaskPlan, SubtaskTally};
 use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
 
 use crate::clock::Clock;
 use crate::error::StoreError;
 use crate::figures::{Analytics, SlowStep, SlowTask, Slowest, SystemHealth};
-use crate::record::{QueueRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord};
+use crate::record::{
+    QueueRecord, SubtaskRecord, TaskDetail, TaskRecord, TaskSummary, TemplateId, WorkerRecord,
+};
 
 /// The right of one worker to finish one attempt of one step.
 ///
@@ -93,6 +96,8 @@ pub struct ClaimedStep {
     pub waited_until: Option<Timestamp>,
     /// What came with the signal that it waited for, if it has come.
     pub signal: Option<Json>,
+    /// The sub-tasks that it has started.
+    pub subtasks: Option<SubtaskTally>,
 }
 
 /// A signal to a task.
@@ -137,6 +142,45 @@ pub struct NewTask {
     pub request: CheckedRequest,
     /// What makes it equal to another.
     pub identity: Option<Identity>,
+    /// Why it exists, if nobody asked for it.
+    pub origin: Option<NewOrigin>,
+}
+
+/// Why a task is created that nobody asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum NewOrigin {
+    /// An attempt starts it.
+    Step {
+        /// The attempt.
+        lease: Lease,
+        /// Who runs it.
+        worker: WorkerId,
+        /// Which of the step's sub-tasks it is, from 0.
+        ordinal: u32,
+        /// All that the step means to start; what came with the first of them counts.
+        plan: SubtaskPlan,
+        /// The sub-task whose place it takes: a cancelled one.
+        replaces: Option<TaskId>,
+    },
+    /// It undoes what a task did.
+    Undo {
+        /// The task that failed or was cancelled.
+        task_id: TaskId,
+    },
+}
+
+impl NewOrigin {
+    /// As it is stored.
+    pub const fn origin(&self) -> Origin {
+        match self {
+            NewOrigin::Step { lease, ordinal, .. } => Origin::Step {
+                task_id: lease.step.task_id,
+                position: lease.step.position,
+                ordinal: *ordinal,
+            },
+            NewOrigin::Undo { task_id } => Origin::Undo { task_id: *task_id },
+        }
+    }
 }
 
 /// The idempotency key as it is stored: keys of different task handlers do not meet.
@@ -158,6 +202,23 @@ pub enum Created {
     Existing(TaskId),
     /// The identity strategy finds it equal to a task that exists; nothing was created.
     Duplicate(TaskId),
+    /// Nothing was created: the attempt that starts it has lost its lease, or what it undoes has
+    /// neither failed nor been cancelled.
+    Unwanted(TaskId),
+}
+
+/// A task that is final, or steps of which are, and of which something is left to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aftermath {
+    /// The task.
+    pub task_id: TaskId,
+    /// Its state.
+    pub state: TaskState,
+    /// Since when; what has been seen to is told by it.
+    pub since: Timestamp,
+    /// Sub-tasks that nobody waits for any more: those that are open and whose step has ended. At most
+    /// as many as were asked for.
+    pub orphans: Vec<TaskId>,
 }
 
 /// The end of an attempt, decided.
@@ -243,6 +304,8 @@ pub struct TaskFilter {
     pub namespace: Option<String>,
     /// Only this task handler.
     pub name: Option<String>,
+    /// Also tasks that nobody asked for: sub-tasks, and what undoes a task.
+    pub also_subtasks: bool,
 }
 
 /// Which finished tasks may go.
@@ -306,7 +369,9 @@ pub trait Store: Send + Sync + 'static {
     /// budget allows.
     ///
     /// The answers stand in the order of the tasks. Repeating a create with the same ids gives
-    /// `Existing` for what was created before.
+    /// `Existing` for what was created before. A sub-task is counted in the tally of the step that
+    /// starts it; beyond the concurrency of its plan it is held: due once another one has ended. Tasks
+    /// with an origin come alone: all of one call have the same, and nothing is claimed for it.
     fn create(
         &self,
         tasks: Vec<NewTask>,
@@ -331,6 +396,30 @@ pub trait Store: Send + Sync + 'static {
         completions: Vec<Completion>,
         budget: Option<ClaimBudget>,
     ) -> BoxFuture<'_, Result<(Vec<Recorded>, Progress), StoreError>>;
+
+    /// The sub-tasks of a step with the results of their last steps, by ordinal, from one on.
+    fn subtasks(
+        &self,
+        step: StepKey,
+        from: u32,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<SubtaskRecord>, StoreError>>;
+
+    /// Tasks of these definitions that have failed or were cancelled, or steps of which have ended
+    /// before their sub-tasks, and that nobody has seen to since: the longest ago first. Changes nothing.
+    fn aftermaths(
+        &self,
+        templates: Vec<TemplateId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Aftermath>, StoreError>>;
+
+    /// Notes that all has been done that was left to do of a task since a time; nothing if more has come
+    /// up after it. Safe to repeat.
+    fn end_aftermath(
+        &self,
+        task_id: TaskId,
+        since: Timestamp,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Extends leases, and gives those that were lost. Safe to repeat.
     fn heartbeat(

@@ -120,6 +120,7 @@ impl TaskExecutor {
             task_id: TaskId::from_uuid(uuid::Uuid::now_v7()),
             request,
             identity,
+            origin: None,
         })
     }
 
@@ -142,6 +143,7 @@ impl TaskExecutor {
         match created {
             Created::New(id) | Created::Existing(id) => Ok(self.handle(*id, TaskState::Pending)),
             Created::Duplicate(id) => Err(Error::Duplicate(*id)),
+            Created::Unwanted(id) => Err(Error::NoSuchTask(*id)),
         }
     }
 }

@@ -76,6 +76,7 @@ async fn task(tasker: &Tasker, demo: &Demo) -> Result<(Task, bool), Failure> {
         states: vec![TaskState::Pending, TaskState::InProgress],
         namespace: Some(NAMESPACE.to_owned()),
         name: Some(NAME.to_owned()),
+        also_subtasks: false,
     };
     let unfinished = tasker
         .store()

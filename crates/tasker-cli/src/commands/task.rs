@@ -32,6 +32,7 @@ pub(crate) async fn run(
             state,
             namespace,
             name,
+            also_subtasks,
             limit,
             before,
         } => {
@@ -40,6 +41,7 @@ pub(crate) async fn run(
                 states: states.unwrap_or_default(),
                 namespace,
                 name,
+                also_subtasks,
             };
             let before = match before {
                 Some(task) => Some(target::task_id(&*store, &task).await?),

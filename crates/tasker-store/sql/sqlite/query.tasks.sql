@@ -8,5 +8,6 @@ WHERE t.task_no < ?1
   AND (?2 IS NULL OR t.state = ?2)
   AND (?3 IS NULL OR p.namespace = ?3)
   AND (?4 IS NULL OR p.name = ?4)
+  AND (?6 OR t.parent_id IS NULL)
 ORDER BY t.task_no DESC
 LIMIT ?5

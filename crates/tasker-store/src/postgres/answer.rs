@@ -203,6 +203,7 @@ impl Inner {
             parent_states,
             waited_until: claimed.waited_until,
             signal: claimed.signal,
+            subtasks: None,
         })
     }
 

@@ -72,12 +72,12 @@ impl End<'_> {
             Settlement::Wait(wait) => End {
                 delay_ms: match wait.until {
                     Until::After(delay_ms) => Some(milliseconds(delay_ms).min(CENTURY_MS)),
-                    Until::At(_) | Until::Signalled => None,
+                    Until::At(_) | Until::Signalled | Until::Subtasks => None,
                 },
                 until: match wait.until {
                     Until::After(_) => None,
                     Until::At(time) => Some(time.min(NEVER)),
-                    Until::Signalled => Some(NEVER),
+                    Until::Signalled | Until::Subtasks => Some(NEVER),
                 },
                 word: WAITING,
                 more: wait.signal.as_ref().map(SignalName::as_str),

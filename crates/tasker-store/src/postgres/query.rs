@@ -49,6 +49,7 @@ impl Inner {
         let transitions = read(include_str!("../../sql/postgres/query.transitions.sql")).await?;
         let signals = read(include_str!("../../sql/postgres/query.signals.sql")).await?;
         Ok(Some(TaskDetail {
+            undone_by: None,
             signals: signals.iter().map(signal).collect::<Result<_, _>>()?,
             task: task(found)?,
             steps: steps.iter().map(step).collect::<Result<_, _>>()?,
@@ -214,6 +215,7 @@ fn task(row: &Row) -> Result<TaskRecord, StoreError> {
         template: TemplateId(row.get(21)?),
         priority: row.get(22)?,
         start_at: row.time_or_none(23)?,
+        origin: None,
     })
 }
 
@@ -257,6 +259,7 @@ fn step(row: &Row) -> Result<StepRecord, StoreError> {
         finished_at: row.time_or_none(12)?,
         awaited: row.get(13)?,
         awaits: row.word_or_none(14)?,
+        subtasks: None,
         progress: if row.is_null(15)? {
             None
         } else {

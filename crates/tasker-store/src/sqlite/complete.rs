@@ -12,6 +12,7 @@ use tasker_model::wait::{NEVER, Until, Wait};
 use super::children::{ParentEnds, count_down, note_end};
 use super::claim::claim_due;
 use super::row::{Id, time_or_none};
+use super::subtask::wake_if_decided;
 use super::transaction::Tx;
 use super::work::{Batch, Note, Standing, after};
 use crate::error::StoreError;
@@ -219,7 +220,7 @@ fn put_by(
     let until = match wait.until {
         Until::After(delay_ms) => after(tx.now, delay_ms).min(NEVER),
         Until::At(time) => time.min(NEVER),
-        Until::Signalled => NEVER,
+        Until::Signalled | Until::Subtasks => NEVER,
     };
     let row = (
         lease.step_row,
@@ -231,9 +232,12 @@ fn put_by(
         lease.task_row,
     );
     let sql = include_str!("../../sql/sqlite/complete.wait.sql");
-    let Some(due_at) = tx.row(sql, row, |row| time_or_none(row, 0))? else {
+    let Some(mut due_at) = tx.row(sql, row, |row| time_or_none(row, 0))? else {
         return Ok(Recorded::LeaseLost);
     };
+    if wait.until == Until::Subtasks && wake_if_decided(tx, lease.task_row, lease.step.position)? {
+        due_at = Some(tx.now);
+    }
     let note = Note {
         attempt: Some(lease.attempt),
         worker: Some(worker),

@@ -12,9 +12,11 @@ use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
 use tasker_model::transition::Reason;
 use tasker_model::trigger::ParentEnd;
+use tasker_model::wait::NEVER;
 
 use super::connection::Location;
 use super::row::{Id, task_id};
+use super::subtask;
 use super::transaction::{Templates, Tx};
 use super::work::{Batch, Note, Standing, Work, after, lease};
 use crate::clock::Clock;
@@ -62,18 +64,24 @@ fn create_one(tx: &mut Tx<'_>, batch: &mut Batch, new: &NewTask) -> Result<Creat
     if let Some(known) = find_equal(tx, new)? {
         return Ok(known);
     }
+    let Some(membership) = subtask::begin(tx, new)? else {
+        return Ok(Created::Unwanted(new.task_id));
+    };
     let template = &new.request.template;
     let template_id = tx.register_template(template)?;
-    let plan = Plan::new(batch, template_id, new);
+    let is_held = membership.as_ref().is_some_and(|of| of.held);
+    let plan = Plan::new(batch, template_id, new, is_held);
     let Some(row) = insert_task(tx, template_id, new, &plan)? else {
         return Ok(Created::Existing(new.task_id));
     };
+    subtask::join(tx, row, new, membership.as_ref())?;
     let definition = (template_id, template.clone());
     batch.adopt(Work::created(
         row,
         new.task_id,
         definition,
         plan.row_values(),
+        membership,
     ));
     let steps = insert_steps(tx, batch, row, &plan)?;
     claim_roots(tx, batch, row, &plan, &steps)?;
@@ -117,7 +125,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(batch: &Batch, template_id: TemplateId, new: &NewTask) -> Plan {
+    fn new(batch: &Batch, template_id: TemplateId, new: &NewTask, is_held: bool) -> Plan {
         let template = &new.request.template;
         let dag = template.dag();
         let mut bypassed = vec![false; dag.len()];
@@ -139,8 +147,13 @@ impl Plan {
             .collect();
         let may_claim = |root: &&Position| batch.may_claim(template_id, &template.queue(**root));
         let request = &new.request.request;
+        let start_at = if is_held {
+            Some(NEVER)
+        } else {
+            request.start_at
+        };
         // A root that is not to start yet, or that a bypassed step has made one, is left to a look.
-        let claims = if request.start_at.is_some() || !request.bypass_steps.is_empty() {
+        let claims = if start_at.is_some() || !request.bypass_steps.is_empty() {
             0
         } else {
             roots
@@ -152,7 +165,7 @@ impl Plan {
         Plan {
             template_id,
             priority: request.priority,
-            start_at: request.start_at,
+            start_at,
             bypassed,
             roots,
             claims,

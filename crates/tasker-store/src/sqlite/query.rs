@@ -11,6 +11,7 @@ use tasker_model::template::TaskTemplate;
 use tasker_model::transition::{Change, Transition};
 
 use super::row::{Id, json, task_id, time, time_or_none, word, word_or_none, worker_id};
+use super::subtask::{origin, tally_or_none, undone_by};
 use super::transaction::Tx;
 use crate::error::StoreError;
 use crate::record::{
@@ -41,6 +42,7 @@ pub(super) fn task_detail(tx: &Tx<'_>, id: TaskId) -> Result<Option<TaskDetail>,
         steps,
         transitions,
         signals,
+        undone_by: undone_by(tx, id)?,
     }))
 }
 
@@ -63,6 +65,7 @@ fn find(tx: &Tx<'_>, id: TaskId) -> Result<Option<(TaskRecord, i64)>, StoreError
                 template: TemplateId(row.get(21)?),
                 priority: row.get(23)?,
                 start_at: time_or_none(row, 24)?,
+                origin: origin(row, 25)?,
             };
             Ok((task, row.get(22)?))
         },
@@ -114,6 +117,7 @@ fn step(row: &Row<'_>) -> rusqlite::Result<StepRecord> {
             .as_str_or_null()?
             .map(|_| json(row, 15))
             .transpose()?,
+        subtasks: tally_or_none(row, 16)?,
     })
 }
 
@@ -189,6 +193,7 @@ pub(super) fn tasks(
             &filter.namespace,
             &filter.name,
             limit,
+            filter.also_subtasks,
         );
         tx.rows(sql, wanted, |row| {
             Ok((row.get::<_, i64>(12)?, summary(row)?))

@@ -9,6 +9,7 @@ use tasker_model::task::TaskState;
 use tasker_model::transition::Reason;
 
 use super::row::{Id, task_id, time_or_none, word, word_or_none, worker_id};
+use super::subtask::{Membership, begin_aftermath, membership, undone_by};
 use super::transaction::Tx;
 use crate::error::StoreError;
 use crate::record::TemplateId;
@@ -27,9 +28,10 @@ pub(super) fn operate(
     let sql = include_str!("../../sql/sqlite/work.find.sql");
     let row = tx.row(sql, [Id::from(id)], |row| row.get(0))?;
     let row = row.ok_or(StoreError::NoSuchTask(id))?;
-    let mut sheet = load(tx, row)?;
+    let (mut sheet, membership) = load(tx, row)?;
+    sheet.undone_by = undone_by(tx, id)?.map(|(id, _)| id);
     sheet.operate(order, actor)?;
-    save(tx, row, &sheet)?;
+    save(tx, row, &sheet, membership.as_ref())?;
     Ok(sheet.state)
 }
 
@@ -39,15 +41,15 @@ pub(super) fn fail_past_deadline(tx: &mut Tx<'_>) -> Result<Vec<(TaskId, TaskSta
     let late = tx.rows(sql, (tx.now_us(), DEADLINES_MAX), |row| row.get(0))?;
     let mut finished = Vec::with_capacity(late.len());
     for row in late {
-        let mut sheet = load(tx, row)?;
+        let (mut sheet, membership) = load(tx, row)?;
         sheet.exceed_deadline()?;
-        save(tx, row, &sheet)?;
+        save(tx, row, &sheet, membership.as_ref())?;
         finished.push((sheet.id, sheet.state));
     }
     Ok(finished)
 }
 
-fn load(tx: &mut Tx<'_>, row: i64) -> Result<Sheet, StoreError> {
+fn load(tx: &mut Tx<'_>, row: i64) -> Result<(Sheet, Option<Membership>), StoreError> {
     let sql = include_str!("../../sql/sqlite/sheet.task.sql");
     let found = tx.row(sql, [row], |columns| {
         let template = TemplateId(columns.get(1)?);
@@ -56,10 +58,11 @@ fn load(tx: &mut Tx<'_>, row: i64) -> Result<Sheet, StoreError> {
             template,
             word(columns, 2)?,
             columns.get(3)?,
+            membership(columns, 4)?,
         ))
     })?;
     let missing = || StoreError::BadRow(format!("no task has row {row}"));
-    let (id, template, state, transitions) = found.ok_or_else(missing)?;
+    let (id, template, state, transitions, membership) = found.ok_or_else(missing)?;
     let sql = include_str!("../../sql/sqlite/sheet.steps.sql");
     let steps = tx.rows(sql, [row], |row| {
         Ok(Step {
@@ -80,10 +83,16 @@ fn load(tx: &mut Tx<'_>, row: i64) -> Result<Sheet, StoreError> {
         })
     })?;
     let template = tx.template(template)?;
-    Ok(Sheet::new(id, template, state, transitions, steps, tx.now))
+    let sheet = Sheet::new(id, template, state, transitions, steps, tx.now);
+    Ok((sheet, membership))
 }
 
-fn save(tx: &Tx<'_>, row: i64, sheet: &Sheet) -> Result<(), StoreError> {
+fn save(
+    tx: &Tx<'_>,
+    row: i64,
+    sheet: &Sheet,
+    membership: Option<&Membership>,
+) -> Result<(), StoreError> {
     for step in sheet.changed() {
         let changed = tx.execute(
             include_str!("../../sql/sqlite/sheet.save_step.sql"),
@@ -137,6 +146,12 @@ fn save(tx: &Tx<'_>, row: i64, sheet: &Sheet) -> Result<(), StoreError> {
         tx.execute(sql, counts)?
     };
     assert_eq!(changed, 1, "the task's row was read in this transaction");
+    if let Some(membership) = membership {
+        membership.count_move(tx, row, sheet.was(), sheet.state)?;
+    }
+    if sheet.leaves_aftermath() {
+        begin_aftermath(tx, row)?;
+    }
     Ok(())
 }
 

@@ -14,11 +14,13 @@ use tasker_model::name::Queue;
 use tasker_model::outcome::Failure;
 use tasker_model::rollup::{StepTally, rollup};
 use tasker_model::step::{StepEvent, StepState};
+use tasker_model::subtask::SubtaskStanding;
 use tasker_model::task::{TaskEvent, TaskState};
 use tasker_model::template::TaskTemplate;
 use tasker_model::transition::Reason;
 
 use super::row::{Id, task_id, time_or_none, word};
+use super::subtask::{Membership, begin_aftermath, membership, tally};
 use super::transaction::Tx;
 use crate::error::StoreError;
 use crate::record::TemplateId;
@@ -53,6 +55,8 @@ pub(super) struct Work {
     pub(super) state: TaskState,
     pub(super) tally: StepTally,
     pub(super) transitions: u32,
+    /// What it is to the step that started it.
+    pub(super) membership: Option<Membership>,
     /// As stored, to write only what has changed.
     stored: (TaskState, StepTally, u32),
 }
@@ -64,6 +68,7 @@ impl Work {
         id: TaskId,
         template: (TemplateId, TaskTemplate),
         planned: (TaskState, StepTally, u32),
+        membership: Option<Membership>,
     ) -> Work {
         let (template_id, template) = template;
         let tally = StepTally {
@@ -79,6 +84,7 @@ impl Work {
             state,
             tally,
             transitions: 0,
+            membership,
             stored: planned,
         }
     }
@@ -100,10 +106,11 @@ impl Work {
                 word(columns, 2)?,
                 tally,
                 columns.get(8)?,
+                membership(columns, 9)?,
             ))
         })?;
         let missing = || StoreError::BadRow(format!("no task has row {row}"));
-        let (id, template_id, state, tally, transitions) = found.ok_or_else(missing)?;
+        let (id, template_id, state, tally, transitions, membership) = found.ok_or_else(missing)?;
         let template = tx.template(template_id)?;
         let stored = (state, tally, transitions);
         Ok(Work {
@@ -114,6 +121,7 @@ impl Work {
             state,
             tally,
             transitions,
+            membership,
             stored,
         })
     }
@@ -271,6 +279,16 @@ impl Work {
             changed, 1,
             "the task's row is there: it was read in this transaction"
         );
+        if state != self.stored.0 {
+            if let Some(membership) = &self.membership {
+                membership.count_move(tx, self.row, self.stored.0, state)?;
+            }
+            if self.template.has_aftermath()
+                && SubtaskStanding::from(state) == SubtaskStanding::Failed
+            {
+                begin_aftermath(tx, self.row)?;
+            }
+        }
         self.stored = now;
         Ok(())
     }
@@ -426,6 +444,12 @@ impl Batch {
             .into_iter()
             .map(|(parent, result, _)| (parent, result));
         let (waited_until, signal) = waited(tx, &template, claim)?;
+        let position = claim.lease.step.position;
+        let subtasks = if template.step(position).has_subtasks() {
+            tally(tx, row, position)?
+        } else {
+            None
+        };
         let Claim {
             lease,
             attempt_limit,
@@ -440,6 +464,7 @@ impl Batch {
             parent_states,
             waited_until,
             signal,
+            subtasks,
         })
     }
 
@@ -474,7 +499,8 @@ fn waited(
     template: &TaskTemplate,
     claim: &Claim,
 ) -> Result<(Option<Timestamp>, Option<Json>), StoreError> {
-    if template.step(claim.lease.step.position).wait.is_none() {
+    let step = template.step(claim.lease.step.position);
+    if step.wait.is_none() && !step.has_subtasks() {
         return Ok((None, None));
     }
     let sql = include_str!("../../sql/sqlite/claim.waited.sql");

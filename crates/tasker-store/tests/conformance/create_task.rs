@@ -338,6 +338,7 @@ async fn an_identity_is_the_same_here_and_there() {
             task_id: f.task_id(),
             request,
             identity,
+            origin: None,
         };
         assert_eq!(f.create(&[new]).await, [Created::Duplicate(id)]);
     }

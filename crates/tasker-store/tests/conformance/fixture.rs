@@ -328,6 +328,7 @@ impl Fixture {
             task_id: self.task_id(),
             request: request.check(&defined.template, 100_000).unwrap(),
             identity: None,
+            origin: None,
         }
     }
 

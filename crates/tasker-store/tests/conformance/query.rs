@@ -152,6 +152,7 @@ pub(crate) async fn a_list_is_filtered_by_handler(f: Fixture) {
             states: states.to_vec(),
             namespace: namespace.map(str::to_owned),
             name: name.map(str::to_owned),
+            also_subtasks: false,
         };
         walk(&f, &filter, 1).await
     };

@@ -388,7 +388,7 @@ impl Reference {
                     _ if has_come => Some(now),
                     Until::After(ms) => Some(now + SignedDuration::from_millis(ms.cast_signed())),
                     Until::At(time) => Some(time),
-                    Until::Signalled => Some(NEVER),
+                    Until::Signalled | Until::Subtasks => Some(NEVER),
                 };
                 (Pending, "waiting")
             }

@@ -113,7 +113,7 @@ impl Worker {
             Settlement::Wait(wait) => match wait.until {
                 Until::After(ms) => Some(until(now, Duration::from_millis(ms))),
                 Until::At(time) => Some(time),
-                Until::Signalled => None,
+                Until::Signalled | Until::Subtasks => None,
             },
             _ => None,
         };

@@ -1,0 +1,2 @@
+-- subtask.unhold
+UPDATE tasker_tasks SET held = 0 WHERE task_no = ?1
