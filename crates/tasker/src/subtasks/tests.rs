@@ -30,7 +30,9 @@ fn handler(name: &str, steps: &Value, codes: Vec<(&str, StepCode)>) -> TaskHandl
     TaskHandler::from_parts(template, codes.collect())
 }
 
-fn code(run: impl Fn(StepContext) -> Result<Value, Failure> + Send + Sync + 'static) -> StepCode {
+fn code(
+    run: impl Fn(StepContext) -> Result<Value, &'static str> + Send + Sync + 'static,
+) -> StepCode {
     let run = Arc::new(run);
     Arc::new(move |context| {
         let run = run.clone();
@@ -39,15 +41,11 @@ fn code(run: impl Fn(StepContext) -> Result<Value, Failure> + Send + Sync + 'sta
                 Ok(value) => Outcome::Completed {
                     result: Json::of(&value).unwrap(),
                 },
-                Err(failure) => Outcome::Failed(failure),
+                Err(message) => Outcome::Failed(Failure::new(FailureKind::Permanent, message)),
             }
         }
         .boxed()
     })
-}
-
-fn broken(message: &str) -> Failure {
-    Failure::new(FailureKind::Permanent, message)
 }
 
 async fn engine(handlers: Vec<TaskHandler>) -> Tasker {
@@ -82,7 +80,7 @@ fn doubling(fails: impl Fn(i64) -> bool + Send + Sync + 'static) -> Vec<(&'stati
         let wanted: Value = context.context().unwrap();
         let item = wanted["item"].as_i64().unwrap();
         if fails(item) {
-            return Err(broken("too hard"));
+            return Err("too hard");
         }
         Ok((item * 2).into())
     });
@@ -195,7 +193,7 @@ async fn a_step_has_the_result_of_the_task_that_it_starts() {
         let wanted: Value = context.context().unwrap();
         match wanted["n"].as_i64() {
             Some(n) => Ok((n + 1).into()),
-            None => Err(broken("n is no number")),
+            None => Err("n is no number"),
         }
     });
     let child = handler(
@@ -253,7 +251,7 @@ async fn what_is_complete_is_undone_in_reverse_order() {
         ("release", does("release")),
         ("charge", does("charge")),
         ("refund", does("refund")),
-        ("ship", code(|_| Err(broken("no lorry")))),
+        ("ship", code(|_| Err("no lorry"))),
         ("recall", does("recall")),
     ];
     let saga = handler(
