@@ -37,7 +37,7 @@ impl Registry {
     /// Takes in the code for a definition, and for all that follows from it.
     fn learn(&mut self, template: &TaskTemplate, own: &TaskHandler) -> Result<(), InvalidHandler> {
         let mut learned = vec![(template.hash(), code_of(template, own)?)];
-        for derived in derived(template) {
+        for derived in template.derived() {
             learned.push((derived.hash(), code_of(&derived, own)?));
         }
         self.runnable.extend(learned);
@@ -49,7 +49,7 @@ impl Registry {
     pub(crate) fn templates(&self) -> Vec<TaskTemplate> {
         let templates = self.handlers.iter().map(|handler| &handler.template);
         templates
-            .flat_map(|template| std::iter::once(template.clone()).chain(derived(template)))
+            .flat_map(|template| std::iter::once(template.clone()).chain(template.derived()))
             .collect()
     }
 
@@ -179,13 +179,6 @@ fn code_of(template: &TaskTemplate, own: &TaskHandler) -> Result<Vec<Code>, Inva
         full_name: template.full_name(),
         problems,
     })
-}
-
-/// What follows from a definition: what runs for an item of a map, and what undoes a task.
-fn derived(template: &TaskTemplate) -> Vec<TaskTemplate> {
-    let steps = template.source().steps.iter();
-    let items = steps.filter_map(|step| template.item_template(step));
-    items.chain(template.undo_template()).collect()
 }
 
 fn same_version(a: &TaskTemplate, b: &TaskTemplate) -> bool {
