@@ -12,7 +12,7 @@ use tasker_model::template::{MapOver, StepTemplate, TaskTemplate};
 
 use crate::expression::{Expression, InvalidExpression, TASK};
 use crate::gate::Gate;
-use crate::handler::{COMMAND, HTTP, PASS, StepCode, TaskHandler, pass};
+use crate::handler::{COMMAND, HTTP, PASS, StepCode, TaskHandler, View, pass};
 use crate::steps::{self, ConfigProblem};
 
 /// What performs one step. Cheap to clone.
@@ -21,6 +21,7 @@ pub(crate) struct Code {
     pub(crate) gate: Arc<Gate>,
     pub(crate) handler: StepCode,
     pub(crate) role: Role,
+    pub(crate) view: View,
 }
 
 /// What the code of a step is there for.
@@ -176,6 +177,7 @@ pub(crate) fn code(
     own: &TaskHandler,
     template: &TaskTemplate,
     step: &StepTemplate,
+    view: View,
 ) -> Result<Code, Vec<StepProblem>> {
     let found = problems(step);
     if !found.is_empty() {
@@ -210,5 +212,6 @@ pub(crate) fn code(
         gate: Arc::new(gate),
         handler: handler.map_err(of_config)?,
         role,
+        view,
     })
 }

@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::code::{Code, Role};
 use crate::gate::Asked;
-use crate::handler::StepContext;
 use crate::handler::log::AttemptLog;
 use crate::handler::progress::Reporter;
+use crate::handler::{PermanentError, StepContext};
 use crate::subtasks::{self, Subtasks};
 
 /// The end of an attempt, told to the engine from wherever the handler ran.
@@ -96,7 +96,7 @@ impl Attempts {
         let cancel = CancellationToken::new();
         let fits = fit_context(&mut claimed);
         let asked = Asked::of(&claimed);
-        let mut context = StepContext::new(&claimed, cancel.clone(), reporter.clone());
+        let context = StepContext::new(&claimed, cancel.clone(), reporter.clone());
         let (subtasks, log) = (self.subtasks.clone(), context.attempt_log());
         let of_subtasks = subtasks::Attempt::of(&claimed);
         let mut report = Report {
@@ -105,16 +105,16 @@ impl Attempts {
             tell: Some(tell),
         };
         let task = self.runtime.spawn(async move {
-            let known = match fits {
-                Ok(()) => code.gate.outcome_without_handler(&asked, &mut context),
-                Err(problem) => Some(Outcome::Failed(Failure::new(
-                    FailureKind::Permanent,
-                    problem,
-                ))),
-            };
-            let outcome = match known {
-                None => perform(&subtasks, of_subtasks, code, context).await,
-                Some(outcome) => outcome,
+            let fits = fits.map_err(PermanentError::new);
+            let outcome = match fits.and_then(|()| context.viewed(code.view)) {
+                Err(problem) => outcome_of(problem),
+                Ok(mut context) => {
+                    let known = code.gate.outcome_without_handler(&asked, &mut context);
+                    match known {
+                        None => perform(&subtasks, of_subtasks, code, context).await,
+                        Some(outcome) => outcome,
+                    }
+                }
             };
             report.send(outcome);
         });
@@ -209,6 +209,13 @@ impl Attempt {
 pub(crate) fn timed_out(timeout: Duration) -> Outcome {
     let text = format!("the attempt took longer than its timeout of {timeout:?}");
     Outcome::Failed(Failure::new(FailureKind::TimedOut, text))
+}
+
+fn outcome_of(problem: PermanentError) -> Outcome {
+    Outcome::Failed(Failure {
+        error_code: problem.error_code,
+        ..Failure::new(FailureKind::Permanent, problem.message)
+    })
 }
 
 /// When an attempt that starts now must have ended.

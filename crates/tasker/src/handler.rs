@@ -23,6 +23,7 @@ pub use argument::{
     Log, Needs, Parent, Parents, Progress, Signal, State, Takes,
 };
 pub use context::StepContext;
+pub(crate) use context::View;
 pub(crate) use definition::shared;
 pub use definition::{Definition, TaskHandler};
 pub use error::{HandlerError, NonRetryableError, PermanentError, RetryableError, StepError};

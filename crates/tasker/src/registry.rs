@@ -9,7 +9,7 @@ use tasker_model::template::{ContentHash, TaskTemplate};
 
 use crate::code::{Code, code};
 use crate::error::{Error, HandlerProblem, InvalidHandler};
-use crate::handler::TaskHandler;
+use crate::handler::{TaskHandler, View};
 
 /// Task handlers by namespace, name and version.
 #[derive(Default)]
@@ -36,9 +36,14 @@ impl Registry {
 
     /// Takes in the code for a definition, and for all that follows from it.
     fn learn(&mut self, template: &TaskTemplate, own: &TaskHandler) -> Result<(), InvalidHandler> {
-        let mut learned = vec![(template.hash(), code_of(template, own)?)];
-        for derived in template.derived() {
-            learned.push((derived.hash(), code_of(&derived, own)?));
+        let mut learned = vec![(template.hash(), code_of(template, own, View::Task)?)];
+        for step in &template.source().steps {
+            if let Some(item) = template.item_template(step) {
+                learned.push((item.hash(), code_of(&item, own, View::Item)?));
+            }
+        }
+        if let Some(undo) = template.undo_template() {
+            learned.push((undo.hash(), code_of(&undo, own, View::Undo)?));
         }
         self.runnable.extend(learned);
         Ok(())
@@ -157,10 +162,14 @@ impl Registry {
 }
 
 /// The code for each step of a definition, by position; the error names everything that is wrong.
-fn code_of(template: &TaskTemplate, own: &TaskHandler) -> Result<Vec<Code>, InvalidHandler> {
+fn code_of(
+    template: &TaskTemplate,
+    own: &TaskHandler,
+    view: View,
+) -> Result<Vec<Code>, InvalidHandler> {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for step in &template.source().steps {
-        match code(own, template, step) {
+        match code(own, template, step, view) {
             Ok(code) => found.push(code),
             Err(wrong) => problems.extend(wrong.into_iter().map(|wrong| {
                 let (step, at) = (

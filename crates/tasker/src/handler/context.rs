@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tasker_model::derived::{ItemContext, UndoContext};
 use tasker_model::id::{Position, StepKey, TaskId};
 use tasker_model::json::Json;
 use tasker_model::progress::StepProgress;
@@ -29,6 +31,32 @@ pub struct StepContext {
     signal: Option<Json>,
     states: Arc<States>,
     reporter: Reporter,
+    part: Part,
+}
+
+/// What a step is part of: that decides what its task's context holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum View {
+    /// A task that somebody asked for.
+    #[default]
+    Task,
+    /// A task that does one item of a list.
+    Item,
+    /// A task that undoes another.
+    Undo,
+}
+
+/// What is read from the context of a task that nobody asked for.
+#[derive(Debug, Clone, Default)]
+enum Part {
+    #[default]
+    Task,
+    Item {
+        item: Json,
+        index: u32,
+    },
+    /// The results of the steps that are undone.
+    Undo(Arc<[(String, Json)]>),
 }
 
 impl StepContext {
@@ -49,6 +77,60 @@ impl StepContext {
             signal: step.signal.clone(),
             states: Arc::default(),
             reporter,
+            part: Part::Task,
+        }
+    }
+
+    /// Reads what is there for a step of this kind.
+    pub(crate) fn viewed(self, view: View) -> Result<StepContext, PermanentError> {
+        let unreadable = |error: serde_json::Error| {
+            PermanentError::new(format!("the context of the task cannot be read: {error}"))
+                .error_code("CONTEXT_TYPE")
+        };
+        match view {
+            View::Task => Ok(self),
+            View::Item => {
+                let ItemContext { item, index } = self.context.read().map_err(unreadable)?;
+                let item = Json::of::<Value>(&item).map_err(unreadable)?;
+                let part = Part::Item { item, index };
+                Ok(StepContext { part, ..self })
+            }
+            View::Undo => {
+                let undo: UndoContext = self.context.read().map_err(unreadable)?;
+                let context = Json::of(&undo.context).map_err(unreadable)?;
+                let results = undo.results.iter();
+                let results = results.map(|(name, result)| Ok((name.clone(), Json::of(result)?)));
+                let results = results.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
+                let part = Part::Undo(results.into());
+                Ok(StepContext {
+                    context,
+                    part,
+                    ..self
+                })
+            }
+        }
+    }
+
+    /// The item of the list that this attempt is about, as a type.
+    ///
+    /// The error is permanent: the step runs over no list, or the item is of another shape.
+    pub fn item<T: DeserializeOwned>(&self) -> Result<T, PermanentError> {
+        let step = self.name();
+        let Part::Item { item, index } = &self.part else {
+            let text = format!("step `{step}` runs over no list, so there is no item");
+            return Err(PermanentError::new(text).error_code("NO_ITEM"));
+        };
+        item.read().map_err(|error| {
+            let text = format!("item {index} of the list does not fit step `{step}`: {error}");
+            PermanentError::new(text).error_code("ITEM_TYPE")
+        })
+    }
+
+    /// The place of the item in its list, from 0; `None` if the step runs over no list.
+    pub fn index(&self) -> Option<u32> {
+        match &self.part {
+            Part::Item { index, .. } => Some(*index),
+            Part::Task | Part::Undo(_) => None,
         }
     }
 
@@ -147,6 +229,10 @@ impl StepContext {
     /// The result of a step that this one depends on, as it is stored; `None` if it was skipped
     /// or resolved without a result.
     pub fn parent_json(&self, name: &str) -> Result<Option<&Json>, PermanentError> {
+        if let Part::Undo(results) = &self.part {
+            let result = results.iter().find(|(known, _)| known == name);
+            return Ok(result.map(|(_, result)| result));
+        }
         let position = self.template.position(name);
         let parent = position.and_then(|p| self.parents.iter().find(|(parent, _)| *parent == p));
         parent.map(|(_, result)| result.as_ref()).ok_or_else(|| {
@@ -184,9 +270,16 @@ impl StepContext {
     }
 
     /// The steps that this one depends on, in the order in which it names them.
+    ///
+    /// For a step of an undo, those that are undone with it, itself included.
     pub(crate) fn parent_names(&self) -> impl Iterator<Item = &str> {
-        let names = self.parents.iter();
-        names.map(|(parent, _)| self.template.step(*parent).name.as_str())
+        let (parents, undone): (_, &[(String, Json)]) = match &self.part {
+            Part::Undo(results) => (&[][..], results),
+            Part::Task | Part::Item { .. } => (&self.parents[..], &[]),
+        };
+        let of = |(parent, _): &(Position, Option<Json>)| self.template.step(*parent).name.as_str();
+        let undone = undone.iter().map(|(name, _)| name.as_str());
+        parents.iter().map(of).chain(undone)
     }
 
     /// What the definition tells this step's code, as a type.
@@ -260,7 +353,6 @@ impl StepContext {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
     use tasker_model::id::StepKey;
     use tasker_model::name::{Namespace, StepName, TaskName, Version};
     use tasker_model::template::TemplateSource;
@@ -312,6 +404,7 @@ mod tests {
                 log: AttemptLog::default(),
                 states: Arc::default(),
                 reporter: Reporter::default(),
+                part: Part::Task,
                 template,
             }
         }
