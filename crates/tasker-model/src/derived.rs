@@ -23,7 +23,7 @@ pub struct ItemContext<Item = Value> {
 pub struct UndoContext {
     /// The context of the task that is undone.
     pub context: Value,
-    /// The results of its steps that are undone, by name.
+    /// The results of its steps that are undone, and of those that these depend on, by name.
     pub results: Map<String, Value>,
 }
 
@@ -126,13 +126,13 @@ fn derived(from: &TemplateSource, steps: Vec<StepTemplate>) -> TemplateSource {
     }
 }
 
-/// The name of a definition and of a part of it, shortened if that is too long for a name.
+/// The name of a definition and of a part of it, the former shortened if both are too long for a name.
 fn part_name(of: &TemplateSource, part: &str) -> TaskName {
-    let name: String = format!("{}.{part}", of.name)
-        .chars()
-        .take(TaskName::MAX_CHARS)
-        .collect();
-    TaskName::new(name.trim_end()).expect("invariant: two names with a dot between them are one")
+    let part: String = part.chars().take(TaskName::MAX_CHARS / 2).collect();
+    let room = TaskName::MAX_CHARS - part.chars().count() - 1;
+    let of: String = of.name.as_str().chars().take(room).collect();
+    let name = format!("{}.{}", of.trim_end(), part.trim_end());
+    TaskName::new(name).expect("invariant: two names with a dot between them are one")
 }
 
 #[cfg(test)]
@@ -215,6 +215,8 @@ mod tests {
                 .clone();
         source.name = TaskName::new(&long).unwrap();
         let of = TaskTemplate::new(source).unwrap();
-        assert_eq!(of.undo_template().unwrap().source().name.as_str(), long);
+        let undo = of.undo_template().unwrap();
+        let expected = format!("{}.undo", &long[5..]);
+        assert_eq!(undo.source().name.as_str(), expected);
     }
 }

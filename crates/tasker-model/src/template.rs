@@ -120,7 +120,8 @@ impl MapOver {
         }
     }
 
-    fn problem(&self) -> Option<&'static str> {
+    /// Why it could never do what it says.
+    pub fn problem(&self) -> Option<&'static str> {
         if self.concurrency == 0 {
             return Some("a map with a concurrency of 0 would never start an item");
         }

@@ -10,9 +10,9 @@ use serde_json::Value;
 use tasker_model::dag::nearest;
 use tasker_model::template::{MapOver, StepTemplate, TaskTemplate};
 
-use crate::expression::{Expression, InvalidExpression, TASK};
+use crate::expression::{Expression, InvalidExpression, Variables};
 use crate::gate::Gate;
-use crate::handler::{COMMAND, HTTP, PASS, StepCode, TaskHandler, View, pass};
+use crate::handler::{COMMAND, HTTP, PASS, StepCode, TASK, TaskHandler, View, pass};
 use crate::steps::{self, ConfigProblem};
 
 /// What performs one step. Cheap to clone.
@@ -47,7 +47,7 @@ impl Role {
     fn of(template: &TaskTemplate, step: &StepTemplate) -> Result<Role, InvalidExpression> {
         Ok(match (&step.map, template.item_template(step)) {
             (Some(limits), Some(item)) => Role::Maps(Arc::new(Mapping {
-                over: Expression::compile(&limits.over, TASK)?,
+                over: Expression::compile(&limits.over, Variables::TASK.plain())?,
                 limits: limits.clone(),
                 item,
             })),
@@ -60,7 +60,7 @@ impl Role {
 /// One thing that is wrong with what a definition says for the code of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StepProblem {
-    /// The key of the step: `when`, `until`, `handler_config` or `handler`.
+    /// The key of the step: `when`, `until`, `map`, `handler_config`, `handler` or `undo`.
     pub(crate) key: &'static str,
     /// A JSON pointer within the value of the key.
     pub(crate) path: String,
@@ -86,61 +86,125 @@ impl StepProblem {
 }
 
 /// Everything that is wrong with a step, save for handlers that only a program can have.
-pub(crate) fn problems(step: &StepTemplate) -> Vec<StepProblem> {
+///
+/// `view` says what the definition is that it stands in: one that people write, or one that follows from
+/// that.
+pub(crate) fn problems(step: &StepTemplate, view: View) -> Vec<StepProblem> {
     let mut found = Vec::new();
-    let parent = |name: &str| {
-        let parents = step.depends_on_steps.iter().map(String::as_str);
-        if parents.clone().any(|parent| parent == name) {
-            return None;
-        }
-        let hint = match nearest(name, parents.clone()) {
-            Some(near) => format!("; did you mean `{near}`?"),
-            None if step.depends_on_steps.is_empty() => "; it depends on nothing".to_owned(),
-            None => format!("; it depends on {}", parents.collect::<Vec<_>>().join(", ")),
-        };
-        let step = &step.name;
-        Some(format!(
-            "step `{step}` has no results of `{name}`, on which it does not depend{hint}"
-        ))
-    };
     match Gate::of(step) {
         Err((key, error)) => found.push(StepProblem::new(key, format!("`{key}`: {error}"))),
         Ok(gate) => {
             for (key, name) in gate.results_named() {
-                found.extend(parent(name).map(|problem| StepProblem::new(key, problem)));
+                found.extend(no_result(step, name).map(|text| StepProblem::new(key, text)));
             }
         }
     }
-    if let Some(built) = built_in(&step.handler, step.handler_config.as_ref()) {
-        found.extend(
-            built
-                .err()
-                .into_iter()
-                .flatten()
-                .map(StepProblem::of_config),
-        );
-        let config = step.handler_config.as_ref();
-        for (path, name) in config.map(steps::parents_named).unwrap_or_default() {
-            let problem = parent(&name).map(|problem| ConfigProblem { path, problem });
-            found.extend(problem.map(StepProblem::of_config));
+    if let Some(map) = &step.map {
+        found.extend(problems_of_list(step, &map.over));
+    }
+    if step.handler == TASK && !step.starts_task {
+        let text = format!("a step with the handler `{TASK}` must say `starts_task`");
+        found.push(StepProblem::new("handler", text));
+    }
+    let of_items = if step.map.is_some() { View::Item } else { view };
+    let config = step.handler_config.as_ref();
+    found.extend(problems_of_config(&step.handler, config, of_items));
+    // What an item knows is said by its variables, and what an undo knows by what it undoes.
+    if of_items == View::Task && is_built_in(&step.handler) {
+        found.extend(parents_not_known(config, |name| no_result(step, name)));
+    }
+    if let Some(undo) = &step.undo {
+        let config = undo.handler_config.as_ref();
+        let mut wrong = problems_of_config(&undo.handler, config, View::Undo);
+        if is_built_in(&undo.handler) {
+            let is_own = |name: &str| name == step.name.as_str();
+            wrong.extend(parents_not_known(config, |name| {
+                if is_own(name) {
+                    None
+                } else {
+                    no_result(step, name)
+                }
+            }));
         }
+        if undo.handler == TASK {
+            wrong.push(StepProblem::new(
+                "undo",
+                "what undoes a step cannot start a task",
+            ));
+        }
+        found.extend(wrong.into_iter().map(|wrong| StepProblem {
+            key: "undo",
+            ..wrong
+        }));
     }
     found
 }
 
+/// Why a step has no result of a name that is not one of its parents'.
+fn no_result(step: &StepTemplate, name: &str) -> Option<String> {
+    let parents = step.depends_on_steps.iter().map(String::as_str);
+    if parents.clone().any(|parent| parent == name) {
+        return None;
+    }
+    let hint = match nearest(name, parents.clone()) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None if step.depends_on_steps.is_empty() => "; it depends on nothing".to_owned(),
+        None => format!("; it depends on {}", parents.collect::<Vec<_>>().join(", ")),
+    };
+    let step = &step.name;
+    Some(format!(
+        "step `{step}` has no results of `{name}`, on which it does not depend{hint}"
+    ))
+}
+
+fn problems_of_list(step: &StepTemplate, over: &str) -> Vec<StepProblem> {
+    match Expression::compile(over, Variables::TASK.plain()) {
+        Err(error) => vec![StepProblem::new("map", format!("`over`: {error}"))],
+        Ok(over) => {
+            let named = over.uses().results.iter();
+            let missing = named.filter_map(|name| no_result(step, name));
+            missing.map(|text| StepProblem::new("map", text)).collect()
+        }
+    }
+}
+
+fn problems_of_config(handler: &str, config: Option<&Value>, view: View) -> Vec<StepProblem> {
+    let built = built_in(handler, config, view);
+    let wrong = built.and_then(Result::err).into_iter().flatten();
+    wrong.map(StepProblem::of_config).collect()
+}
+
+fn parents_not_known(
+    config: Option<&Value>,
+    problem: impl Fn(&str) -> Option<String>,
+) -> Vec<StepProblem> {
+    let named = config.map(steps::parents_named).unwrap_or_default();
+    let wrong = named.into_iter().filter_map(|(path, name)| {
+        let problem = problem(&name)?;
+        Some(StepProblem::of_config(ConfigProblem { path, problem }))
+    });
+    wrong.collect()
+}
+
 /// Whether a handler needs no program.
 pub(crate) fn is_built_in(handler: &str) -> bool {
-    [PASS, HTTP, COMMAND].contains(&handler)
+    [PASS, HTTP, COMMAND, TASK].contains(&handler)
 }
 
 /// The code of a handler that needs no program; `None` if the name is not that of one.
-fn built_in(handler: &str, config: Option<&Value>) -> Option<Result<StepCode, Vec<ConfigProblem>>> {
+fn built_in(
+    handler: &str,
+    config: Option<&Value>,
+    view: View,
+) -> Option<Result<StepCode, Vec<ConfigProblem>>> {
     let none = Value::Object(serde_json::Map::new());
     let config = config.unwrap_or(&none);
+    let variables = Variables::of(view);
     Some(match handler {
         PASS => Ok(pass()),
-        HTTP => steps::http::http(config),
-        COMMAND => steps::command::command(config),
+        HTTP => steps::http::http(config, variables),
+        COMMAND => steps::command::command(config, variables),
+        TASK => steps::task::task(config, variables),
         _ => return None,
     })
 }
@@ -179,22 +243,21 @@ pub(crate) fn code(
     step: &StepTemplate,
     view: View,
 ) -> Result<Code, Vec<StepProblem>> {
-    let found = problems(step);
+    let found = problems(step, view);
     if !found.is_empty() {
         return Err(found);
     }
     let gate =
         Gate::of(step).map_err(|(key, error)| vec![StepProblem::new(key, error.to_string())])?;
-    let is_own = |known: &StepTemplate| {
-        known.handler == step.handler && known.handler_config == step.handler_config
-    };
-    if step.handler == COMMAND && !own.template().source().steps.iter().any(is_own) {
+    if step.handler == COMMAND
+        && !names(own.template(), &step.handler, step.handler_config.as_ref())
+    {
         let text = "the program is not one that this process was told to run";
         return Err(vec![StepProblem::new("handler_config", text)]);
     }
-    let written = built_in(&step.handler, step.handler_config.as_ref());
+    let written = built_in(&step.handler, step.handler_config.as_ref(), view);
     let known = || own.step_code(&step.handler).cloned().map(Ok);
-    let api = || api_config(step).map(|config| steps::http::http(&config));
+    let api = || api_config(step).map(|config| steps::http::http(&config, Variables::of(view)));
     let handler = written.or_else(known).or_else(api);
     let Some(handler) = handler else {
         let text = format!("no code is registered for handler `{}`", step.handler);
@@ -213,5 +276,15 @@ pub(crate) fn code(
         handler: handler.map_err(of_config)?,
         role,
         view,
+    })
+}
+
+/// Whether a definition says this of one of its steps, or of what undoes one.
+fn names(template: &TaskTemplate, handler: &str, config: Option<&Value>) -> bool {
+    template.source().steps.iter().any(|step| {
+        let does = (step.handler.as_str(), step.handler_config.as_ref());
+        let undo = step.undo.as_ref();
+        let undoes = undo.map(|undo| (undo.handler.as_str(), undo.handler_config.as_ref()));
+        does == (handler, config) || undoes == Some((handler, config))
     })
 }

@@ -19,6 +19,8 @@ use cel::{Env, ExecutionError, Program};
 use serde_json::Value;
 use tasker_model::dag::nearest;
 
+use crate::handler::View;
+
 pub(crate) use scope::{Scope, kind};
 pub(crate) use template::{ValueTemplate, results_named};
 
@@ -27,29 +29,61 @@ use syntax::Segment;
 /// A longer expression is refused, in bytes.
 const EXPRESSION_BYTES_MAX: usize = 4 * 1024;
 
-/// All variables; those that only some expressions may name stand at the ends.
-const EVERY_VARIABLE: &[&str] = &[
-    "response",
-    "context",
-    "results",
-    "step",
-    "task_id",
-    "attempt",
-    "attempt_limit",
-    "idempotency_key",
-    "signal",
-    "env",
-];
+/// The names that expressions may use: by what their step is part of, and by where they stand.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Variables(&'static [&'static str]);
 
-/// What every expression may name, and the worker's environment, for what must not be written into
-/// files.
-pub(crate) const TASK_AND_ENV: &[&str] = EVERY_VARIABLE.split_at(1).1;
+impl Variables {
+    /// In a step of a task. Those that only some places have stand at the ends.
+    pub(crate) const TASK: Variables = Variables(&[
+        "response",
+        "context",
+        "results",
+        "step",
+        "task_id",
+        "attempt",
+        "attempt_limit",
+        "idempotency_key",
+        "signal",
+        "env",
+    ]);
 
-/// What every expression may name, and the answer to a request.
-pub(crate) const TASK_AND_RESPONSE: &[&str] = EVERY_VARIABLE.split_at(EVERY_VARIABLE.len() - 1).0;
+    /// In what a step does with one item of a list.
+    const ITEM: Variables = Variables(&[
+        "response",
+        "item",
+        "index",
+        "step",
+        "task_id",
+        "attempt",
+        "attempt_limit",
+        "idempotency_key",
+        "env",
+    ]);
 
-/// What every expression may name.
-pub(crate) const TASK: &[&str] = TASK_AND_RESPONSE.split_at(1).1;
+    /// Those of a step that is part of this.
+    pub(crate) const fn of(view: View) -> Variables {
+        match view {
+            View::Task | View::Undo => Variables::TASK,
+            View::Item => Variables::ITEM,
+        }
+    }
+
+    /// What every expression may name.
+    pub(crate) fn plain(self) -> &'static [&'static str] {
+        &self.0[1..self.0.len() - 1]
+    }
+
+    /// With the worker's environment, for what must not be written into files.
+    pub(crate) fn with_env(self) -> &'static [&'static str] {
+        &self.0[1..]
+    }
+
+    /// With the answer to a request.
+    pub(crate) fn with_response(self) -> &'static [&'static str] {
+        &self.0[..self.0.len() - 1]
+    }
+}
 
 /// The language with its extensions. Without time: what a step does shall follow from its input.
 static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| {

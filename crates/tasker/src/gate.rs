@@ -16,7 +16,7 @@ use tasker_model::trigger::{TriggerRule, Verdict};
 use tasker_model::wait::{Until, Wait, WaitFor};
 use tasker_store::store::ClaimedStep;
 
-use crate::expression::{Expression, InvalidExpression, Scope, TASK, kind};
+use crate::expression::{Expression, InvalidExpression, Scope, Variables, kind};
 use crate::handler::StepContext;
 
 /// The questions of one step, compiled.
@@ -52,7 +52,7 @@ impl Gate {
     /// Compiles what a definition says.
     pub(crate) fn of(step: &StepTemplate) -> Result<Gate, InvalidKey> {
         let compile = |key: &'static str, text: &str| {
-            Expression::compile(text, TASK).map_err(|error| (key, error))
+            Expression::compile(text, Variables::TASK.plain()).map_err(|error| (key, error))
         };
         let when = step.when.as_deref().map(|text| compile("when", text));
         let until = match &step.wait {

@@ -30,7 +30,7 @@ pub use error::{HandlerError, NonRetryableError, PermanentError, RetryableError,
 pub use function::{StepFunction, StepFuture, StepOutput};
 pub use reference::{Append, Many, Next, NoResult, ParentRef, ParentRefs, Read, StepRef};
 pub(crate) use state::States;
-pub(crate) use step::{COMMAND, HTTP, PASS, StepCode, pass};
+pub(crate) use step::{COMMAND, HTTP, PASS, StepCode, TASK, pass};
 pub use step::{Step, Typed, Untyped, step};
 pub use step_handler::{StepHandler, Whole};
 pub use task_definition::TaskDefinition;

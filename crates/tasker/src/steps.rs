@@ -1,7 +1,7 @@
 //! Steps that need no code: what they do is written in the definition.
 //!
-//! [`command`] runs a program, [`http`] sends a request. Both are made from the `handler_config` of
-//! a step, checked as a whole when the definition is read.
+//! [`command`] runs a program, [`http`] sends a request, [`task`] starts a task. They are made from the
+//! `handler_config` of a step, checked as a whole when the definition is read.
 
 mod config;
 mod redact;
@@ -9,6 +9,7 @@ mod redact;
 mod server;
 pub(crate) mod command;
 pub(crate) mod http;
+pub(crate) mod task;
 
 use std::time::Duration;
 

@@ -36,6 +36,8 @@ impl Scope {
             let value = match *name {
                 "context" => attempt.context()?,
                 "results" => results(attempt, uses)?,
+                "item" => attempt.item()?,
+                "index" => attempt.index().into(),
                 "step" => attempt.name().into(),
                 "task_id" => attempt.task_id().to_string().into(),
                 "attempt" => attempt.attempt().into(),

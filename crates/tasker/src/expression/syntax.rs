@@ -262,6 +262,13 @@ impl<'a> Walk<'a> {
                       the env of a command only: what it holds would be stored otherwise"
                 .to_owned(),
             "response" => "`response` may be used in `result` only".to_owned(),
+            "context" | "results" | "signal" if self.known.contains(&"item") => format!(
+                "`{name}` is not known to one item of a list; take what is needed into the list: \
+                 `over: results.list.map(it, {{\"id\": it, \"key\": context.key}})`"
+            ),
+            "item" | "index" => {
+                format!("`{name}` is known where a step runs over a list (`map`) only")
+            }
             _ => format!("unknown variable `{name}`; {}", hint(name, self.known)),
         };
         Err(self.refuse(node, message))

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::scope::Scope;
 use super::syntax::Scan;
-use super::{EVERY_VARIABLE, Expression, ExpressionError, InvalidExpression, Uses};
+use super::{Expression, ExpressionError, InvalidExpression, Uses, Variables};
 
 /// A value that is known but for its expressions.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ impl ValueTemplate {
 /// complains of them.
 pub(crate) fn results_named(config: &Value) -> Vec<(String, String)> {
     let mut compiling = Compiling {
-        variables: EVERY_VARIABLE,
+        variables: Variables::TASK.0,
         uses: Uses::default(),
         named: Vec::new(),
         path: String::new(),

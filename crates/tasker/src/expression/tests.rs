@@ -19,17 +19,20 @@ fn attempt() -> StepContext {
 }
 
 fn evaluated(text: &str) -> Result<Value, String> {
-    let expression = Expression::compile(text, TASK_AND_ENV).map_err(|e| e.to_string())?;
+    let expression =
+        Expression::compile(text, Variables::TASK.with_env()).map_err(|e| e.to_string())?;
     let scope = Scope::new(&attempt(), expression.uses()).unwrap();
     expression.evaluate(&scope).map_err(|e| e.to_string())
 }
 
 fn refused(text: &str) -> String {
-    Expression::compile(text, TASK).unwrap_err().to_string()
+    Expression::compile(text, Variables::TASK.plain())
+        .unwrap_err()
+        .to_string()
 }
 
 fn templated(value: &Value) -> Value {
-    let template = ValueTemplate::compile(value, TASK_AND_ENV).unwrap();
+    let template = ValueTemplate::compile(value, Variables::TASK.with_env()).unwrap();
     let scope = Scope::new(&attempt(), template.uses()).unwrap();
     template.evaluate(&scope).unwrap()
 }
@@ -122,7 +125,11 @@ fn a_failure_says_what_is_missing_and_never_a_value() {
         assert!(error.contains(text), "{error}");
         assert!(!error.contains("s3cret"), "{error}");
     }
-    let missing = Expression::compile("'x' + env.TASKER_NO_SUCH_VARIABLE", TASK_AND_ENV).unwrap();
+    let missing = Expression::compile(
+        "'x' + env.TASKER_NO_SUCH_VARIABLE",
+        Variables::TASK.with_env(),
+    )
+    .unwrap();
     let scope = Scope::new(&attempt(), missing.uses()).unwrap();
     assert!(missing.evaluate(&scope).unwrap_err().elsewhere);
 }
@@ -175,7 +182,7 @@ fn what_can_be_known_is_refused_when_it_is_compiled() {
         assert!(error.contains(expected), "{text}: {error}");
         assert!(!error.contains('\n'), "{error}");
     }
-    let whole = Expression::compile("env", TASK_AND_ENV).unwrap_err();
+    let whole = Expression::compile("env", Variables::TASK.with_env()).unwrap_err();
     assert!(whole.message.contains("name a variable"), "{whole}");
 }
 
@@ -255,7 +262,7 @@ fn neither_depth_nor_length_brings_a_worker_down() {
     }
     for text in texts {
         // Either is right, as long as it returns.
-        let Ok(expression) = Expression::compile(&text, TASK) else {
+        let Ok(expression) = Expression::compile(&text, Variables::TASK.plain()) else {
             continue;
         };
         let scope = Scope::new(&attempt(), expression.uses()).unwrap();
@@ -269,7 +276,7 @@ fn the_parents_that_are_named_can_be_listed() {
         "a": "${{ results.fetch.id }} ${{ results[\"step with space\"] }}",
         "b": ["${{ has(results.skipped) }}", "${{ [1].map(results, results) }}"],
     });
-    let template = ValueTemplate::compile(&template, TASK).unwrap();
+    let template = ValueTemplate::compile(&template, Variables::TASK.plain()).unwrap();
     let named: Vec<&str> = template.uses().results.iter().map(String::as_str).collect();
     assert_eq!(named, ["fetch", "skipped", "step with space"]);
     assert!(!template.uses().any_result);
@@ -289,7 +296,7 @@ fn the_parents_that_are_named_can_be_listed() {
         ("/result", "fetch"),
     ];
     assert_eq!(named, expected);
-    let whole = Expression::compile("results[context.from]", TASK).unwrap();
+    let whole = Expression::compile("results[context.from]", Variables::TASK.plain()).unwrap();
     assert!(whole.uses().any_result);
 }
 
@@ -325,7 +332,7 @@ fn every_problem_of_a_template_is_reported_with_its_place() {
         "b/~c": "${{ open",
         "${{ key }}": 1,
     });
-    let problems = ValueTemplate::compile(&given, TASK).unwrap_err();
+    let problems = ValueTemplate::compile(&given, Variables::TASK.plain()).unwrap_err();
     let paths: Vec<&str> = problems.iter().map(|p| p.path.as_str()).collect();
     assert_eq!(paths, ["/a/0", "/a/1", "/a/1", "/b~1~0c", "/${{ key }}"]);
     assert!(problems[3].problem.message.contains("not closed"));

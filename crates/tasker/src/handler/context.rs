@@ -155,6 +155,11 @@ impl StepContext {
         self.key.task_id
     }
 
+    /// The namespace of its task.
+    pub(crate) fn namespace(&self) -> &str {
+        self.template.source().namespace.as_str()
+    }
+
     /// The name of this step.
     pub fn name(&self) -> &str {
         self.definition().name.as_str()

@@ -31,6 +31,8 @@ pub(crate) type StepCode = Arc<dyn Fn(StepContext) -> BoxFuture<'static, Outcome
 pub(crate) const HTTP: &str = "tasker.http";
 /// The handler of steps that run a program.
 pub(crate) const COMMAND: &str = "tasker.command";
+/// The handler of steps that start a task.
+pub(crate) const TASK: &str = "tasker.task";
 /// The handler of steps that only wait: it completes with what came with the signal, if any.
 pub(crate) const PASS: &str = "tasker.pass";
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tasker_model::json::Json;
 use tasker_model::outcome::{Failure, Outcome};
 
-use crate::expression::{Scope, TASK, TASK_AND_ENV, Uses, ValueTemplate};
+use crate::expression::{Scope, Uses, ValueTemplate, Variables};
 use crate::handler::{StepCode, StepContext};
 
 use super::config::Reader;
@@ -76,8 +76,11 @@ enum Output {
 }
 
 /// The handler of a step that runs a program; or everything that is wrong with its configuration.
-pub(crate) fn command(config: &Value) -> Result<StepCode, Vec<ConfigProblem>> {
-    let command = Arc::new(Command::read(config)?);
+pub(crate) fn command(
+    config: &Value,
+    variables: Variables,
+) -> Result<StepCode, Vec<ConfigProblem>> {
+    let command = Arc::new(Command::read(config, variables)?);
     Ok(Arc::new(move |attempt| {
         let command = command.clone();
         async move { command.perform(attempt).await }.boxed()
@@ -85,7 +88,7 @@ pub(crate) fn command(config: &Value) -> Result<StepCode, Vec<ConfigProblem>> {
 }
 
 impl Command {
-    fn read(config: &Value) -> Result<Command, Vec<ConfigProblem>> {
+    fn read(config: &Value, variables: Variables) -> Result<Command, Vec<ConfigProblem>> {
         let mut config = Reader::new(config, KEYS)?;
         let program = config
             .required("program")
@@ -94,15 +97,15 @@ impl Command {
             let text = format!("holds an expression: `{program}`; which program runs is fixed");
             config.refuse("program", text);
         }
-        let args = config.templates("args", TASK);
-        let env = config.named_templates("env", TASK_AND_ENV);
+        let args = config.templates("args", variables.plain());
+        let env = config.named_templates("env", variables.with_env());
         for (name, _) in env
             .iter()
             .filter(|(name, _)| name.is_empty() || name.contains(['=', '\0']))
         {
             config.refuse("env", format!("`{name}` cannot be the name of a variable"));
         }
-        let stdin = match config.template("stdin", TASK) {
+        let stdin = match config.template("stdin", variables.plain()) {
             Some(template) => Stdin::Template(template),
             None => Stdin::Attempt,
         };
@@ -118,7 +121,7 @@ impl Command {
             inherit_env: config.truth("inherit_env", true),
             cwd: config
                 .text("cwd")
-                .and_then(|_| config.template("cwd", TASK)),
+                .and_then(|_| config.template("cwd", variables.plain())),
             stdin,
             exit_codes: ExitCodes::read(&mut config),
             output: config.word("output", &words, Output::Json),

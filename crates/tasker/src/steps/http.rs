@@ -20,7 +20,7 @@ use serde_json::Value;
 use tasker_model::json::Json;
 use tasker_model::outcome::{Failure, Outcome};
 
-use crate::expression::{Scope, TASK, TASK_AND_ENV, TASK_AND_RESPONSE, Uses, ValueTemplate};
+use crate::expression::{Scope, Uses, ValueTemplate, Variables};
 use crate::handler::{StepCode, StepContext};
 
 use super::config::Reader;
@@ -81,8 +81,8 @@ struct Header {
 }
 
 /// The handler of a step that sends a request; or everything that is wrong with its configuration.
-pub(crate) fn http(config: &Value) -> Result<StepCode, Vec<ConfigProblem>> {
-    let http = Arc::new(Http::read(config)?);
+pub(crate) fn http(config: &Value, variables: Variables) -> Result<StepCode, Vec<ConfigProblem>> {
+    let http = Arc::new(Http::read(config, variables)?);
     Ok(Arc::new(move |attempt| {
         let http = http.clone();
         async move { http.perform(attempt).await }.boxed()
@@ -90,7 +90,7 @@ pub(crate) fn http(config: &Value) -> Result<StepCode, Vec<ConfigProblem>> {
 }
 
 impl Http {
-    fn read(config: &Value) -> Result<Http, Vec<ConfigProblem>> {
+    fn read(config: &Value, variables: Variables) -> Result<Http, Vec<ConfigProblem>> {
         let mut config = Reader::new(config, KEYS)?;
         let method = method(&mut config);
         config.required("url");
@@ -102,19 +102,19 @@ impl Http {
         }
         let url = config
             .text("url")
-            .and_then(|_| config.template("url", TASK_AND_ENV));
-        let headers = headers(&mut config);
-        let mut query = config.named_templates("query", TASK_AND_ENV);
+            .and_then(|_| config.template("url", variables.with_env()));
+        let headers = headers(&mut config, variables);
+        let mut query = config.named_templates("query", variables.with_env());
         if config.get("query").is_some() && config.get("params").is_some() {
             config.refuse("params", "is another name of `query`, which is there, too");
         }
-        query.extend(config.named_templates("params", TASK_AND_ENV));
+        query.extend(config.named_templates("params", variables.with_env()));
         let body = config
             .get("body")
-            .and_then(|_| config.template("body", TASK));
+            .and_then(|_| config.template("body", variables.plain()));
         let result = config
             .get("result")
-            .and_then(|_| config.template("result", TASK_AND_RESPONSE));
+            .and_then(|_| config.template("result", variables.with_response()));
         let half_minute = Duration::from_secs(30);
         let made = Http {
             idempotency_header: idempotency_header(&mut config, &method),
@@ -176,9 +176,9 @@ fn method(config: &mut Reader) -> Method {
     Method::GET
 }
 
-fn headers(config: &mut Reader) -> Vec<Header> {
+fn headers(config: &mut Reader, variables: Variables) -> Vec<Header> {
     let mut headers: Vec<Header> = Vec::new();
-    for (name, value) in config.named_templates("headers", TASK_AND_ENV) {
+    for (name, value) in config.named_templates("headers", variables.with_env()) {
         match HeaderName::from_bytes(name.as_bytes()) {
             Ok(known) if headers.iter().any(|header| header.name == known) => {
                 config.refuse("headers", format!("`{name}` stands there twice"));

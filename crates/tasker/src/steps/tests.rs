@@ -12,7 +12,9 @@ use tempfile::TempDir;
 use super::command::command;
 use super::http::http;
 use super::server::{Reply, Request, Server};
+use super::task::task;
 use super::*;
+use crate::expression::Variables;
 use crate::handler::{Step, StepCode, StepContext, TaskHandler};
 use crate::{Task, TaskRequest, Tasker};
 
@@ -74,8 +76,11 @@ async fn a_task_without_code_runs_to_its_end() {
     let named = parents_named(&sum);
     assert_eq!(named, [("/args/3".to_owned(), "fetch".to_owned())]);
     let handler = with_code(vec![
-        (step("fetch"), http(&fetch).unwrap()),
-        (step("sum").depends_on_step("fetch"), command(&sum).unwrap()),
+        (step("fetch"), http(&fetch, Variables::TASK).unwrap()),
+        (
+            step("sum").depends_on_step("fetch"),
+            command(&sum, Variables::TASK).unwrap(),
+        ),
     ]);
     let tasker = engine(handler).await;
     let task = tasker
@@ -126,7 +131,11 @@ async fn a_step_that_takes_too_long_ends_its_program() {
     let slow = step("slow")
         .timeout(Duration::from_millis(500))
         .retry_limit(1);
-    let tasker = engine(with_code(vec![(slow, command(&config).unwrap())])).await;
+    let tasker = engine(with_code(vec![(
+        slow,
+        command(&config, Variables::TASK).unwrap(),
+    )]))
+    .await;
     let task = tasker
         .executor()
         .execute_sync(request(), None)
@@ -158,7 +167,11 @@ async fn a_cancelled_task_ends_its_program() {
         begun.display()
     );
     let config = json!({"program": "sh", "args": ["-c", text]});
-    let tasker = engine(with_code(vec![(step("waits"), command(&config).unwrap())])).await;
+    let tasker = engine(with_code(vec![(
+        step("waits"),
+        command(&config, Variables::TASK).unwrap(),
+    )]))
+    .await;
     let task = tasker.executor().execute_async(request()).await.unwrap();
     let mut look = tokio::time::interval(Duration::from_millis(5));
     while !begun.exists() {
@@ -177,14 +190,15 @@ fn the_examples_of_the_documentation_are_in_order() {
         let text = block.split("```").next().unwrap();
         let config: Value = serde_saphyr::from_str(text).unwrap();
         let problems = match text.lines().next().unwrap() {
-            "# command" => command(&config).err(),
-            "# http" => http(&config).err(),
+            "# command" => command(&config, Variables::TASK).err(),
+            "# http" => http(&config, Variables::TASK).err(),
+            "# task" => task(&config, Variables::TASK).err(),
             other => panic!("of which step is {other}?"),
         };
         assert_eq!(problems, None, "{text}");
         checked += 1;
     }
-    assert_eq!(checked, 3);
+    assert_eq!(checked, 4);
 }
 
 /// Every key and every code is documented.
@@ -200,6 +214,9 @@ fn the_documentation_is_complete() {
         include_str!("http/answer.rs"),
         include_str!("http/send.rs"),
         include_str!("http/request.rs"),
+        include_str!("task.rs"),
+        include_str!("../subtasks.rs"),
+        include_str!("../subtasks/plan.rs"),
     ];
     let of_failures = sources.iter().flat_map(|source| {
         let calls = source.split("permanent(\"").skip(1);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tasker_model::derived::UndoContext;
-use tasker_model::id::TaskId;
+use tasker_model::id::{Position, TaskId};
 use tasker_model::json::Json;
 use tasker_model::request::TaskRequest;
 use tasker_model::step::StepState;
@@ -185,14 +185,14 @@ async fn undo(store: &dyn Store, task_id: TaskId) -> Result<(), StoreError> {
     store.create(vec![new], None).await.map(drop)
 }
 
-/// The steps that need not be undone, and the results of those that must be; `None` if there is nothing to
-/// undo, or if the task has come too far for it.
+/// The steps that need not be undone, and the results that undoing the others may need; `None` if there is
+/// nothing to undo, or if the task has come too far for it.
 fn to_undo(
     detail: &TaskDetail,
     template: &TaskTemplate,
     undo: &TaskTemplate,
 ) -> Option<(Vec<String>, Map<String, Value>)> {
-    let (mut bypass_steps, mut results) = (Vec::new(), Map::new());
+    let (mut bypass_steps, mut undone) = (Vec::new(), BTreeSet::new());
     for step in &detail.steps {
         if template.step(step.position).point_of_no_return && step.state == StepState::Complete {
             return None;
@@ -202,14 +202,28 @@ fn to_undo(
             continue;
         }
         if step.state == StepState::Complete {
-            let result = step
-                .result
-                .as_ref()
-                .and_then(|result| Json::read(result).ok());
-            results.insert(name.to_owned(), result.unwrap_or(Value::Null));
+            undone.insert(step.position);
         } else {
             bypass_steps.push(name.to_owned());
         }
     }
-    (!results.is_empty()).then_some((bypass_steps, results))
+    if undone.is_empty() {
+        return None;
+    }
+    let parents = |position: &Position| template.dag().parents(*position).to_vec();
+    let needed: BTreeSet<Position> = undone
+        .iter()
+        .flat_map(parents)
+        .chain(undone.clone())
+        .collect();
+    let steps = detail.steps.iter();
+    let results = steps.filter(|step| needed.contains(&step.position));
+    let results = results.map(|step| {
+        let result = step
+            .result
+            .as_ref()
+            .and_then(|result| Json::read(result).ok());
+        (step.name.as_str().to_owned(), result.unwrap_or(Value::Null))
+    });
+    Some((bypass_steps, results.collect()))
 }

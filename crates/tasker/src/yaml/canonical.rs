@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value, json};
 use tasker_model::retry::{Backoff, RetryPolicy};
-use tasker_model::template::{StepTemplate, TaskTemplate};
+use tasker_model::subtask::{Gather, MAP_CONCURRENCY};
+use tasker_model::template::{MapOver, StepTemplate, TaskTemplate, Undo};
 use tasker_model::wait::WaitFor;
 
 use super::step::KINDS;
-use crate::handler::PASS;
+use crate::handler::{PASS, TASK};
 
 /// Shows a definition as YAML: every key in its place, defaults left out. Reading it gives the same
 /// content hash.
@@ -49,17 +50,10 @@ fn put(to: &mut Map<String, Value>, key: &str, value: Value) {
 fn step(template: &StepTemplate) -> Value {
     let mut step = Map::new();
     let mut put = |key: &str, value: Value| put(&mut step, key, value);
-    let unless = |default: bool, value: Value| if default { Value::Null } else { value };
     put("name", json!(template.name));
-    let kind = KINDS
-        .iter()
-        .find(|(_, handler)| *handler == template.handler);
-    let config = template.handler_config.clone().unwrap_or_default();
-    match kind {
-        Some((kind, _)) => put("handler", json!({*kind: config.clone()})),
-        None if template.handler == PASS => {}
-        None => put("handler", json!(template.handler)),
-    }
+    let (handler, config) = performer(&template.handler, template.handler_config.as_ref());
+    let only_waits = template.handler == PASS && template.wait.is_some();
+    put("handler", unless(only_waits, handler));
     put("description", json!(template.description));
     put("dependent_system", json!(template.dependent_system));
     let parents = &template.depends_on_steps;
@@ -81,7 +75,44 @@ fn step(template: &StepTemplate) -> Value {
         Some(WaitFor::Until { time }) => put("until", json!(time)),
         Some(wait @ WaitFor::Signal { .. }) => put("wait_for", wait_for(wait)),
     }
-    let (retry, default) = (&template.retry, RetryPolicy::default());
+    retry(&template.retry, &mut put);
+    put("timeout", template.timeout_ms.map_or(Value::Null, span));
+    put("skippable", unless(!template.skippable, json!(true)));
+    put("queue", json!(template.queue));
+    put("handler_config", config);
+    put("map", template.map.as_ref().map_or(Value::Null, map));
+    put(
+        "starts_task",
+        unless(
+            !template.starts_task || template.handler == TASK,
+            json!(true),
+        ),
+    );
+    put("undo", template.undo.as_ref().map_or(Value::Null, undo));
+    put(
+        "point_of_no_return",
+        unless(!template.point_of_no_return, json!(true)),
+    );
+    let events = &template.custom_events;
+    put("custom_events", unless(events.is_empty(), json!(events)));
+    Value::Object(step)
+}
+
+fn unless(is_default: bool, value: Value) -> Value {
+    if is_default { Value::Null } else { value }
+}
+
+/// The values of `handler` and `handler_config`.
+fn performer(handler: &str, config: Option<&Value>) -> (Value, Value) {
+    let config = config.cloned().unwrap_or_default();
+    match KINDS.iter().find(|(_, known)| *known == handler) {
+        Some((kind, _)) => (json!({*kind: config}), Value::Null),
+        None => (json!(handler), config),
+    }
+}
+
+fn retry(retry: &RetryPolicy, put: &mut impl FnMut(&str, Value)) {
+    let default = RetryPolicy::default();
     put(
         "retryable",
         unless(retry.retryable == default.retryable, json!(retry.retryable)),
@@ -99,13 +130,39 @@ fn step(template: &StepTemplate) -> Value {
         "retry_after_cap",
         unless(cap == default.server_delay_cap_ms, span(cap)),
     );
-    put("timeout", template.timeout_ms.map_or(Value::Null, span));
-    put("skippable", unless(!template.skippable, json!(true)));
-    put("queue", json!(template.queue));
-    put("handler_config", unless(kind.is_some(), config));
-    let events = &template.custom_events;
-    put("custom_events", unless(events.is_empty(), json!(events)));
-    Value::Object(step)
+}
+
+fn map(map: &MapOver) -> Value {
+    if *map == MapOver::new(map.over.as_str()) {
+        return json!(map.over);
+    }
+    let mut of = Map::new();
+    of.insert("over".to_owned(), json!(map.over));
+    if map.concurrency != MAP_CONCURRENCY {
+        of.insert("concurrency".to_owned(), json!(map.concurrency));
+    }
+    if map.max_failures != 0 {
+        of.insert("max_failures".to_owned(), json!(map.max_failures));
+    }
+    if map.gather != Gather::List {
+        of.insert("gather".to_owned(), json!(map.gather));
+    }
+    Value::Object(of)
+}
+
+fn undo(undo: &Undo) -> Value {
+    let is_name = !KINDS.iter().any(|(_, handler)| *handler == undo.handler);
+    if is_name && *undo == Undo::by(undo.handler.as_str()) {
+        return json!(undo.handler);
+    }
+    let mut of = Map::new();
+    let mut put = |key: &str, value: Value| put(&mut of, key, value);
+    let (handler, config) = performer(&undo.handler, undo.handler_config.as_ref());
+    put("handler", handler);
+    retry(&undo.retry, &mut put);
+    put("timeout", undo.timeout_ms.map_or(Value::Null, span));
+    put("handler_config", config);
+    Value::Object(of)
 }
 
 fn wait_for(wait: &WaitFor) -> Value {

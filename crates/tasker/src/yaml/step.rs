@@ -2,14 +2,15 @@
 
 use tasker_model::name::{Queue, SignalName};
 use tasker_model::retry::{Backoff, RetryPolicy};
-use tasker_model::template::CustomEvent;
+use tasker_model::subtask::{Gather, MAP_CONCURRENCY};
+use tasker_model::template::{CustomEvent, MapOver, Undo};
 use tasker_model::trigger::TriggerRule;
 use tasker_model::wait::WaitFor;
 
 use super::problem::{Place, Problem};
 use super::read::{Fields, hint};
 use super::tree::{Node, Value};
-use crate::handler::{COMMAND, HTTP, PASS};
+use crate::handler::{COMMAND, HTTP, PASS, TASK};
 
 /// The keys of a step.
 pub(super) const STEP_KEYS: &[&str] = &[
@@ -36,6 +37,24 @@ pub(super) const STEP_KEYS: &[&str] = &[
     "queue",
     "handler_config",
     "custom_events",
+    "map",
+    "starts_task",
+    "undo",
+    "point_of_no_return",
+];
+
+/// The keys of what undoes a step.
+const UNDO_KEYS: &[&str] = &[
+    "handler",
+    "handler_class",
+    "handler_config",
+    "default_retryable",
+    "retryable",
+    "default_retry_limit",
+    "retry_limit",
+    "backoff",
+    "retry_after_cap",
+    "timeout",
 ];
 
 /// The value, or one problem more.
@@ -54,7 +73,7 @@ pub(super) fn queue(fields: &Fields<'_>, problems: &mut Vec<Problem>) -> Option<
 }
 
 /// What performs the step, and what it is told: a registered name, or the kind of a step that
-/// needs no code, `handler: {http: …}` or `handler: {command: …}`, with its settings.
+/// needs no code, such as `handler: {http: …}`, with its settings.
 pub(super) fn handler<'a>(
     fields: &Fields<'a>,
     problems: &mut Vec<Problem>,
@@ -96,7 +115,7 @@ pub(super) fn handler<'a>(
 }
 
 /// The steps that need no code, and the names of their handlers.
-pub(super) const KINDS: [(&str, &str); 2] = [("http", HTTP), ("command", COMMAND)];
+pub(super) const KINDS: [(&str, &str); 3] = [("http", HTTP), ("command", COMMAND), ("task", TASK)];
 
 fn kind_of_step<'a>(
     node: &'a Node,
@@ -218,6 +237,64 @@ fn wait_for(fields: &Fields<'_>, problems: &mut Vec<Problem>) -> Option<WaitFor>
         timeout_ms,
         default,
     })
+}
+
+/// `map: results.list`, or `{over: results.list, concurrency: 10, max_failures: 5, gather: count}`.
+pub(super) fn map(fields: &Fields<'_>, problems: &mut Vec<Problem>) -> Option<MapOver> {
+    const WORDS: [(&str, Gather); 2] = [("list", Gather::List), ("count", Gather::Count)];
+    let node = fields.get("map")?;
+    if let Value::Text(over) = &node.value {
+        return Some(MapOver::new(over));
+    }
+    let keys = ["over", "concurrency", "max_failures", "gather"];
+    let map = Fields::of(node, "`map`", &keys, problems)?;
+    map.required("over", problems);
+    let over = map.text("over", problems)?;
+    let word = map.text("gather", problems).unwrap_or("list");
+    let gather = WORDS.iter().find(|(known, _)| *known == word);
+    if gather.is_none() {
+        let hint = hint(word, &WORDS.map(|(word, _)| word));
+        let message = format!("a map gathers no `{word}`{hint}");
+        problems.push(Problem::new(map.at_value("gather"), message));
+    }
+    let over = MapOver {
+        concurrency: map
+            .whole("concurrency", problems)
+            .unwrap_or(MAP_CONCURRENCY),
+        max_failures: map.whole("max_failures", problems).unwrap_or_default(),
+        gather: gather.map_or(Gather::List, |(_, gather)| *gather),
+        ..MapOver::new(over)
+    };
+    if let Some(problem) = over.problem() {
+        problems.push(Problem::new(map.at_value("concurrency"), problem));
+    }
+    Some(over)
+}
+
+/// `undo: Shop::Refund`, or a mapping with a handler of any kind and what is said of its attempts; with the
+/// settings of the handler, if there are any.
+pub(super) fn undo<'a>(
+    fields: &Fields<'a>,
+    problems: &mut Vec<Problem>,
+    notes: &mut Vec<Problem>,
+) -> (Option<Undo>, Option<&'a Node>) {
+    let Some(node) = fields.get("undo") else {
+        return (None, None);
+    };
+    if let Value::Text(name) = &node.value {
+        return (Some(Undo::by(name)), None);
+    }
+    let Some(undo) = Fields::of(node, "`undo`", UNDO_KEYS, problems) else {
+        return (None, None);
+    };
+    let (handler, config) = handler(&undo, problems);
+    let read = Undo {
+        handler_config: config.map(Node::to_json),
+        retry: retry(&undo, problems, notes),
+        timeout_ms: timeout(&undo, problems),
+        ..Undo::by(handler.unwrap_or_default())
+    };
+    (Some(read), config)
 }
 
 /// The two spellings of a key: that of the definition wins over the short one (spec 16 S-18).

@@ -8,10 +8,11 @@ use tasker_model::template::{StepTemplate, TaskTemplate, TemplateSource};
 use super::problem::{Place, Problem};
 use super::read::{Fields, hint};
 use super::step::{
-    STEP_KEYS, custom_events, handler, keep, queue, retry, timeout, trigger_rule, wait,
+    STEP_KEYS, custom_events, handler, keep, map, queue, retry, timeout, trigger_rule, undo, wait,
 };
 use super::tree::{Node, Value};
 use crate::code;
+use crate::handler::{TASK, View};
 
 /// The keys of a file.
 pub(super) const TASK_KEYS: &[&str] = &[
@@ -181,15 +182,7 @@ impl<'a> Steps<'a> {
         };
         fields.required("name", problems);
         let name = fields.text("name", problems).unwrap_or_default();
-        let mut parents = Vec::new();
-        if let Some(parent) = fields.text("depends_on_step", problems) {
-            parents.push((parent, fields.at_value("depends_on_step")));
-        }
-        for parent in fields.texts("depends_on_steps", problems) {
-            if !parents.iter().any(|(known, _)| *known == parent.0) {
-                parents.push(parent);
-            }
-        }
+        let parents = parents(&fields, problems);
         let (handler, config) = handler(&fields, problems);
         let written = config.map(Node::to_json);
         let checked = fields
@@ -197,8 +190,16 @@ impl<'a> Steps<'a> {
             .and_then(|node| keep(StepName::new(name), node.at, problems));
         let placeholder = || StepName::new("step").expect("invariant: a valid name");
         let own = fields.text("dependent_system", problems);
+        let (undo, undo_config) = undo(&fields, problems, notes);
+        let starts_task = fields.flag("starts_task", problems).unwrap_or_default();
         let template = StepTemplate {
+            starts_task: starts_task || handler.as_deref() == Some(TASK),
             handler: handler.unwrap_or_default(),
+            map: map(&fields, problems),
+            undo,
+            point_of_no_return: fields
+                .flag("point_of_no_return", problems)
+                .unwrap_or_default(),
             description: fields
                 .text("description", problems)
                 .unwrap_or_default()
@@ -216,9 +217,12 @@ impl<'a> Steps<'a> {
             custom_events: custom_events(&fields, problems),
             ..StepTemplate::named(checked.unwrap_or_else(placeholder))
         };
-        for problem in code::problems(&template) {
+        for problem in code::problems(&template, View::Task) {
             let at = match problem.key {
                 "handler_config" => config.map_or(node.at, |node| node.at_pointer(&problem.path)),
+                "undo" if undo_config.is_some() => {
+                    undo_config.map_or(node.at, |node| node.at_pointer(&problem.path))
+                }
                 key => fields.at_value(key),
             };
             let message = match problem.path.strip_prefix('/') {
@@ -284,6 +288,20 @@ impl<'a> Steps<'a> {
             }
         }
     }
+}
+
+/// The two keys of dependencies, joined.
+fn parents<'a>(fields: &Fields<'a>, problems: &mut Vec<Problem>) -> Vec<(&'a str, Place)> {
+    let mut parents = Vec::new();
+    if let Some(parent) = fields.text("depends_on_step", problems) {
+        parents.push((parent, fields.at_value("depends_on_step")));
+    }
+    for parent in fields.texts("depends_on_steps", problems) {
+        if !parents.iter().any(|(known, _)| *known == parent.0) {
+            parents.push(parent);
+        }
+    }
+    parents
 }
 
 /// A step in words: by its name, or else by its number.

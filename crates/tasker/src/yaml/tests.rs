@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 use tasker_model::name::{SignalName, StepName};
 use tasker_model::retry::{Backoff, RetryPolicy};
 use tasker_model::schema::ContextSchema;
-use tasker_model::template::{CustomEvent, StepTemplate, TemplateSource};
+use tasker_model::subtask::{Gather, MAP_CONCURRENCY};
+use tasker_model::template::{CustomEvent, MapOver, StepTemplate, TemplateSource, Undo};
 use tasker_model::trigger::TriggerRule;
 use tasker_model::wait::WaitFor;
 
 use super::*;
+
+mod subtasks;
 
 /// The example of spec 16 §I, as it stands there.
 const SEED: &str = r#"
@@ -544,9 +547,30 @@ fn random_source(random: &mut SmallRng) -> TemplateSource {
                 description: text(random),
             }];
         }
+        step.starts_task = random.random_bool(0.2);
+        step.map = random.random_bool(0.3).then(|| random_map(random));
+        step.undo = random.random_bool(0.3).then(|| random_undo(random));
+        step.point_of_no_return = random.random_bool(0.2);
         source.steps.push(step);
     }
     source
+}
+
+fn random_map(random: &mut SmallRng) -> MapOver {
+    MapOver {
+        concurrency: random.random_range(1..3) * MAP_CONCURRENCY,
+        max_failures: random.random_range(0..2),
+        gather: [Gather::List, Gather::Count][random.random_range(0..2)],
+        ..MapOver::new("context.list")
+    }
+}
+
+fn random_undo(random: &mut SmallRng) -> Undo {
+    let mut undo = Undo::by(text(random));
+    undo.retry.limit = random.random_range(2..4);
+    undo.timeout_ms = random.random_bool(0.5).then_some(1_500);
+    undo.handler_config = random.random_bool(0.5).then(|| json!({"a": text(random)}));
+    undo
 }
 
 #[test]
@@ -716,9 +740,9 @@ step_templates:
         "t.yaml:6:11: `when`: ",
         "t.yaml:7:45: `args/0`: step `count` has no results of `other`, on which it does not depend; it depends on fetch",
         "t.yaml:7:96: ",
-        "t.yaml:8:27: `handler` must have exactly one of http, command",
-        "t.yaml:9:27: `handler` must have exactly one of http, command",
-        "t.yaml:9:28: `handler` has the unknown key `shell`; known: http, command",
+        "t.yaml:8:27: `handler` must have exactly one of http, command, task",
+        "t.yaml:9:27: `handler` must have exactly one of http, command, task",
+        "t.yaml:9:28: `handler` has the unknown key `shell`; known: http, command, task",
         "t.yaml:10:24: step `cond` has no results of `fetch`, on which it does not depend; it depends on count",
     ];
     let found = problems(text);
@@ -829,7 +853,7 @@ fn every_file_of_the_documentation_is_in_order() {
         .skip(1)
         .filter_map(|rest| rest.split("```").next())
         .collect();
-    assert_eq!(blocks.len(), 3);
+    assert_eq!(blocks.len(), 4);
     for block in blocks {
         for environment in [DEFAULT_ENVIRONMENT, "test"] {
             let file = load_text(Path::new("docs/YAML.md"), block, environment).unwrap();

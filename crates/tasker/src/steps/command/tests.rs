@@ -17,7 +17,8 @@ fn attempt() -> StepContext {
 }
 
 async fn outcome(config: Value) -> Outcome {
-    let handler = command(&config).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let handler =
+        command(&config, Variables::TASK).unwrap_or_else(|problems| panic!("{problems:?}"));
     handler(attempt()).await
 }
 
@@ -218,7 +219,7 @@ async fn a_dropped_attempt_ends_the_program_even_if_it_ignores_the_signal() {
         child.display(),
         leader.display()
     );
-    let handler = command(&shell(&text)).unwrap();
+    let handler = command(&shell(&text), Variables::TASK).unwrap();
     let attempt = attempt();
     let running = tokio::spawn(handler(attempt.clone()));
     let (leader, child) = (pid_in(&leader).await, pid_in(&child).await);
@@ -238,7 +239,7 @@ fn a_program_is_ended_with_the_runtime() {
         "trap '' TERM; echo $$ > {}; while :; do sleep 1; done",
         file.display()
     );
-    let handler = command(&shell(&text)).unwrap();
+    let handler = command(&shell(&text), Variables::TASK).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.spawn(handler(attempt()));
     let pid = runtime.block_on(pid_in(&file));
@@ -346,7 +347,7 @@ async fn what_the_environment_holds_is_shown_nowhere() {
     let mut config = shell("echo \"token=$TOKEN\" >&2; exit 1");
     config["env"] = json!({"TOKEN": "${{ env.PATH }}"});
     let attempt = attempt();
-    let outcome = command(&config).unwrap()(attempt.clone()).await;
+    let outcome = command(&config, Variables::TASK).unwrap()(attempt.clone()).await;
     let Outcome::Failed(failed) = outcome else {
         panic!("{outcome:?}");
     };
@@ -379,7 +380,7 @@ async fn an_expression_without_value_is_a_permanent_failure() {
 }
 
 fn problems(config: &Value) -> Vec<String> {
-    let problems = command(config).err().unwrap_or_default();
+    let problems = command(config, Variables::TASK).err().unwrap_or_default();
     let lines = problems
         .iter()
         .map(|p| format!("{}: {}", p.path, p.problem));

@@ -14,7 +14,7 @@ fn attempt() -> StepContext {
 }
 
 async fn outcome(config: &Value) -> Outcome {
-    let handler = http(config).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let handler = http(config, Variables::TASK).unwrap_or_else(|problems| panic!("{problems:?}"));
     handler(attempt()).await
 }
 
@@ -413,7 +413,7 @@ async fn secrets_are_shown_nowhere() {
         },
     });
     let attempt = attempt();
-    let outcome = http(&config).unwrap()(attempt.clone()).await;
+    let outcome = http(&config, Variables::TASK).unwrap()(attempt.clone()).await;
     let Outcome::Failed(failed) = outcome else {
         panic!("{outcome:?}");
     };
@@ -464,7 +464,7 @@ async fn a_request_that_cannot_be_written_is_not_sent() {
 }
 
 fn problems(config: &Value) -> Vec<String> {
-    let problems = http(config).err().unwrap_or_default();
+    let problems = http(config, Variables::TASK).err().unwrap_or_default();
     let lines = problems
         .iter()
         .map(|p| format!("{}: {}", p.path, p.problem));
