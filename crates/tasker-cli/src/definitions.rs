@@ -62,9 +62,13 @@ impl Templates {
         yaml::load_file(path, &self.environment)
     }
 
+    fn of_files(&self) -> Result<Vec<Source>, Failure> {
+        Ok(self.files()?.into_iter().map(Source::File).collect())
+    }
+
     /// Every definition: of the files, and of the store what no file has, if there is a store.
     pub(crate) async fn all(&self, store: Option<String>) -> Result<Vec<Source>, Failure> {
-        let mut sources: Vec<Source> = self.files()?.into_iter().map(Source::File).collect();
+        let mut sources = self.of_files()?;
         if let Some(store) = target::open_if_there(store).await? {
             let stored = store.templates(None).await?;
             // What runs for items, and what undoes tasks, nobody has written.
@@ -108,7 +112,14 @@ impl Templates {
         if !is_file(named) && Wanted::parse(named)?.is(own.template()) {
             return Ok(own);
         }
-        match self.find(named, store).await? {
+        let found = match store {
+            // The store of a first run is not there yet.
+            Some(store) if !is_file(named) && target::missing_file(&store).is_some() => {
+                pick(named, self.of_files()?)?
+            }
+            store => self.find(named, store).await?,
+        };
+        match found {
             Source::File(file) => Ok(StepHandlers::new().bind(&file)?),
             Source::Store(template) => {
                 let name = template.full_name();
@@ -151,30 +162,35 @@ impl Templates {
         if is_file(named) {
             return Ok(Source::File(self.file(Path::new(named))?));
         }
-        let wanted = Wanted::parse(named)?;
-        let all = self.all(store).await?;
-        let known: Vec<String> = all
-            .iter()
-            .map(|source| source.template().full_name())
-            .collect();
-        let version = |source: &Source| source.template().source().version;
-        let mut found: Vec<Source> = all;
-        found.retain(|source| wanted.is(source.template()));
-        wanted.check_namespaces(&found)?;
-        // Files stand before the store, and of equal versions the first is taken.
-        let later = |best: Source, next: Source| {
-            let is_later = version(&next) > version(&best);
-            if is_later { next } else { best }
-        };
-        found.into_iter().reduce(later).ok_or_else(|| {
-            let failure = Failure::usage(format!("there is no task handler `{named}`"));
-            match nearest(named, known.iter().map(String::as_str)) {
-                Some(near) => failure.hint(format!("did you mean `{near}`?")),
-                None => failure
-                    .hint("`tasker handler list` shows what there is; a file is named by its path"),
-            }
-        })
+        // What is mistyped is said before a store is opened.
+        Wanted::parse(named)?;
+        pick(named, self.all(store).await?)
     }
+}
+
+fn pick(named: &str, all: Vec<Source>) -> Result<Source, Failure> {
+    let wanted = Wanted::parse(named)?;
+    let known: Vec<String> = all
+        .iter()
+        .map(|source| source.template().full_name())
+        .collect();
+    let version = |source: &Source| source.template().source().version;
+    let mut found: Vec<Source> = all;
+    found.retain(|source| wanted.is(source.template()));
+    wanted.check_namespaces(&found)?;
+    // Files stand before the store, and of equal versions the first is taken.
+    let later = |best: Source, next: Source| {
+        let is_later = version(&next) > version(&best);
+        if is_later { next } else { best }
+    };
+    found.into_iter().reduce(later).ok_or_else(|| {
+        let failure = Failure::usage(format!("there is no task handler `{named}`"));
+        match nearest(named, known.iter().map(String::as_str)) {
+            Some(near) => failure.hint(format!("did you mean `{near}`?")),
+            None => failure
+                .hint("`tasker handler list` shows what there is; a file is named by its path"),
+        }
+    })
 }
 
 /// Whether a text names a file rather than a task handler.

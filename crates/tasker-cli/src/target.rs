@@ -93,7 +93,7 @@ pub(crate) async fn open_if_there(url: Option<String>) -> Result<Option<Arc<dyn 
 }
 
 /// The path of an embedded store whose file does not exist.
-fn missing_file(url: &str) -> Option<&str> {
+pub(crate) fn missing_file(url: &str) -> Option<&str> {
     let path = url.strip_prefix("sqlite:")?;
     let file = Path::new(path.strip_prefix("//").unwrap_or(path));
     (path != ":memory:" && !file.exists()).then_some(path)

@@ -106,11 +106,11 @@ pub(crate) fn problems(step: &StepTemplate, view: View) -> Vec<StepProblem> {
         let text = format!("a step with the handler `{TASK}` must say `starts_task`");
         found.push(StepProblem::new("handler", text));
     }
-    let of_items = if step.map.is_some() { View::Item } else { view };
+    let seen = seen_by_code(step, view);
     let config = step.handler_config.as_ref();
-    found.extend(problems_of_config(&step.handler, config, of_items));
+    found.extend(problems_of_config(&step.handler, config, seen));
     // What an item knows is said by its variables, and what an undo knows by what it undoes.
-    if of_items == View::Task && is_built_in(&step.handler) {
+    if seen == View::Task && is_built_in(&step.handler) {
         found.extend(parents_not_known(config, |name| no_result(step, name)));
     }
     if let Some(undo) = &step.undo {
@@ -138,6 +138,11 @@ pub(crate) fn problems(step: &StepTemplate, view: View) -> Vec<StepProblem> {
         }));
     }
     found
+}
+
+/// What the code of a step sees: one that runs over a list sees its items.
+fn seen_by_code(step: &StepTemplate, view: View) -> View {
+    if step.map.is_some() { View::Item } else { view }
 }
 
 /// Why a step has no result of a name that is not one of its parents'.
@@ -255,9 +260,10 @@ pub(crate) fn code(
         let text = "the program is not one that this process was told to run";
         return Err(vec![StepProblem::new("handler_config", text)]);
     }
-    let written = built_in(&step.handler, step.handler_config.as_ref(), view);
+    let seen = seen_by_code(step, view);
+    let written = built_in(&step.handler, step.handler_config.as_ref(), seen);
     let known = || own.step_code(&step.handler).cloned().map(Ok);
-    let api = || api_config(step).map(|config| steps::http::http(&config, Variables::of(view)));
+    let api = || api_config(step).map(|config| steps::http::http(&config, Variables::of(seen)));
     let handler = written.or_else(known).or_else(api);
     let Some(handler) = handler else {
         let text = format!("no code is registered for handler `{}`", step.handler);

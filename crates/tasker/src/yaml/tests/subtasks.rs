@@ -119,7 +119,7 @@ step_templates:
         "t.yaml:13:56: `url`: step `i` has no results of `lines`, on which it does not depend; it depends on nothing",
         "t.yaml:14:33: `undo` needs the key `handler`",
         "t.yaml:14:64: `starts_task` of step `j` must be `true` or `false`; found the number 1",
-        "t.yaml:15:49: `url`: is required",
+        "t.yaml:15:50: `url`: is required",
         "t.yaml:15:56: `ulr`: unknown key; known are method, url",
     ];
     let found = problems(text);
