@@ -287,6 +287,19 @@ pub(crate) enum Task {
         #[arg(long)]
         results: bool,
     },
+    /// List the sub-tasks of a step, in order
+    Subtasks {
+        /// The task's id, or `last` for the newest
+        task: String,
+        /// The step's name
+        step: String,
+        /// The first to list, from 0
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        from: u32,
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
     /// Stop a task: nothing more starts, and running handlers are told
     Cancel(ByTask),
     /// Send every failed step of a failed task round again

@@ -1,10 +1,11 @@
 //! Finding the definition that a person names: a file, or a task handler of files and store.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use tasker::model::dag::nearest;
 use tasker::model::name::Version;
-use tasker::model::template::TaskTemplate;
+use tasker::model::template::{ContentHash, TaskTemplate};
 use tasker::yaml::problem::{InvalidFile, InvalidFiles};
 use tasker::yaml::{self, TemplateFile};
 use tasker::{StepHandlers, TaskHandler};
@@ -65,12 +66,14 @@ impl Templates {
     pub(crate) async fn all(&self, store: Option<String>) -> Result<Vec<Source>, Failure> {
         let mut sources: Vec<Source> = self.files()?.into_iter().map(Source::File).collect();
         if let Some(store) = target::open_if_there(store).await? {
-            for (_, template) in store.templates(None).await? {
+            let stored = store.templates(None).await?;
+            // What runs for items, and what undoes tasks, nobody has written.
+            let derived = stored.iter().flat_map(|(_, template)| template.derived());
+            let derived: HashSet<ContentHash> = derived.map(|template| template.hash()).collect();
+            for (_, template) in stored {
                 let hash = template.hash();
-                if sources
-                    .iter()
-                    .all(|source| source.template().hash() != hash)
-                {
+                let is_known = |source: &Source| source.template().hash() == hash;
+                if !derived.contains(&hash) && !sources.iter().any(is_known) {
                     sources.push(Source::Store(template));
                 }
             }
@@ -113,6 +116,33 @@ impl Templates {
                 Err(Failure::usage(text).hint("run it from its template file"))
             }
         }
+    }
+
+    /// The task handlers that the steps of one may start: of the files beside it, and of the folder. Those
+    /// whose code is not in this program are left out.
+    pub(crate) fn beside(
+        &self,
+        named: &str,
+        of: &TaskTemplate,
+    ) -> Result<Vec<TaskHandler>, Failure> {
+        if !of.source().steps.iter().any(|step| step.starts_task) {
+            return Ok(Vec::new());
+        }
+        let mut files = self.files()?;
+        if let Some(folder) = Path::new(named).parent().filter(|_| is_file(named)) {
+            let folder = if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            };
+            files.extend(yaml::load_directory(folder, &self.environment)?);
+        }
+        let mut known = HashSet::from([of.full_name()]);
+        let code = StepHandlers::new();
+        let others = files
+            .iter()
+            .filter(|file| known.insert(file.template.full_name()));
+        Ok(others.filter_map(|file| code.bind(file).ok()).collect())
     }
 
     /// The one definition that is meant. Of several versions, and of several contents of one

@@ -28,6 +28,13 @@ pub struct UndoContext {
 }
 
 impl TaskTemplate {
+    /// Everything that follows from this definition.
+    pub fn derived(&self) -> Vec<TaskTemplate> {
+        let steps = self.source().steps.iter();
+        let items = steps.filter_map(|step| self.item_template(step));
+        items.chain(self.undo_template()).collect()
+    }
+
     /// What runs for one item of the map of a step; `None` if the step has none.
     pub fn item_template(&self, step: &StepTemplate) -> Option<TaskTemplate> {
         step.map.as_ref()?;

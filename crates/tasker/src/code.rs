@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tasker_model::dag::nearest;
-use tasker_model::template::StepTemplate;
+use tasker_model::template::{MapOver, StepTemplate, TaskTemplate};
 
+use crate::expression::{Expression, InvalidExpression, TASK};
 use crate::gate::Gate;
 use crate::handler::{COMMAND, HTTP, PASS, StepCode, TaskHandler, pass};
 use crate::steps::{self, ConfigProblem};
@@ -19,6 +20,40 @@ use crate::steps::{self, ConfigProblem};
 pub(crate) struct Code {
     pub(crate) gate: Arc<Gate>,
     pub(crate) handler: StepCode,
+    pub(crate) role: Role,
+}
+
+/// What the code of a step is there for.
+#[derive(Clone)]
+pub(crate) enum Role {
+    /// What it gives is the step's result.
+    Performs,
+    /// What it gives is the request of a sub-task.
+    Asks,
+    /// It performs one item of a list, in a sub-task.
+    Maps(Arc<Mapping>),
+}
+
+/// The list that a step runs over, and what runs for an item of it.
+pub(crate) struct Mapping {
+    pub(crate) over: Expression,
+    pub(crate) limits: MapOver,
+    pub(crate) item: TaskTemplate,
+}
+
+impl Role {
+    /// What a step's definition says. An expression that is none is told by [`problems`].
+    fn of(template: &TaskTemplate, step: &StepTemplate) -> Result<Role, InvalidExpression> {
+        Ok(match (&step.map, template.item_template(step)) {
+            (Some(limits), Some(item)) => Role::Maps(Arc::new(Mapping {
+                over: Expression::compile(&limits.over, TASK)?,
+                limits: limits.clone(),
+                item,
+            })),
+            _ if step.starts_task => Role::Asks,
+            _ => Role::Performs,
+        })
+    }
 }
 
 /// One thing that is wrong with what a definition says for the code of a step.
@@ -137,7 +172,11 @@ pub(crate) fn api_config(step: &StepTemplate) -> Option<Value> {
 /// `own` is the task handler of this process with the same namespace, name and version; the
 /// definition may be an older or newer form of it. A program is only started if `own` names the very
 /// same one: what is in the store is not trusted with that.
-pub(crate) fn code(own: &TaskHandler, step: &StepTemplate) -> Result<Code, Vec<StepProblem>> {
+pub(crate) fn code(
+    own: &TaskHandler,
+    template: &TaskTemplate,
+    step: &StepTemplate,
+) -> Result<Code, Vec<StepProblem>> {
     let found = problems(step);
     if !found.is_empty() {
         return Err(found);
@@ -165,8 +204,11 @@ pub(crate) fn code(own: &TaskHandler, step: &StepTemplate) -> Result<Code, Vec<S
             .map(StepProblem::of_config)
             .collect::<Vec<_>>()
     };
+    let role = Role::of(template, step)
+        .map_err(|error| vec![StepProblem::new("map", format!("`over`: {error}"))])?;
     Ok(Code {
         gate: Arc::new(gate),
         handler: handler.map_err(of_config)?,
+        role,
     })
 }

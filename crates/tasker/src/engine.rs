@@ -105,17 +105,18 @@ impl Builder {
             Some(store) => store,
             None => tasker_store::open(&self.url, self.clock).await?,
         };
-        for handler in registry.handlers() {
-            store.register_template(handler.template.clone()).await?;
+        for template in registry.templates() {
+            store.register_template(template).await?;
         }
         let templates = store.templates(None).await?;
         let record = worker_record(self.worker_id, &registry, &*store);
         store.register_worker(record.clone()).await?;
         let publisher = Publisher::new(self.options.event_buffer);
         let (engine, inbox) = mpsc::unbounded_channel();
+        let finder = Arc::new(finder);
         let executor = TaskExecutor {
             store: store.clone(),
-            registry: Arc::new(finder),
+            registry: finder.clone(),
             identity: self.options.identity_strategy.clone(),
             context_bytes_max: self.options.context_bytes_max,
             engine: engine.clone(),
@@ -127,6 +128,7 @@ impl Builder {
         let parts = Parts {
             store: store.clone(),
             registry,
+            finder,
             options,
             publisher,
             record,

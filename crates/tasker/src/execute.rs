@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -21,11 +22,12 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::code::Code;
+use crate::code::{Code, Role};
 use crate::gate::Asked;
+use crate::handler::StepContext;
 use crate::handler::log::AttemptLog;
 use crate::handler::progress::Reporter;
-use crate::handler::{StepCode, StepContext};
+use crate::subtasks::{self, Subtasks};
 
 /// The end of an attempt, told to the engine from wherever the handler ran.
 #[derive(Debug)]
@@ -52,17 +54,17 @@ pub(crate) struct Attempts {
     running: BTreeMap<StepKey, Attempt>,
     deadlines: BTreeSet<(Timestamp, StepKey)>,
     runtime: Handle,
-    result_bytes_max: usize,
+    subtasks: Arc<Subtasks>,
 }
 
 impl Attempts {
-    pub(crate) fn new(runtime: Handle, result_bytes_max: usize) -> Attempts {
+    pub(crate) fn new(runtime: Handle, subtasks: Subtasks) -> Attempts {
         let (running, deadlines) = (BTreeMap::new(), BTreeSet::new());
         Attempts {
             running,
             deadlines,
             runtime,
-            result_bytes_max,
+            subtasks: Arc::new(subtasks),
         }
     }
 
@@ -95,7 +97,8 @@ impl Attempts {
         let fits = fit_context(&mut claimed);
         let asked = Asked::of(&claimed);
         let mut context = StepContext::new(&claimed, cancel.clone(), reporter.clone());
-        let (limit, log) = (self.result_bytes_max, context.attempt_log());
+        let (subtasks, log) = (self.subtasks.clone(), context.attempt_log());
+        let of_subtasks = subtasks::Attempt::of(&claimed);
         let mut report = Report {
             step,
             attempt,
@@ -110,7 +113,7 @@ impl Attempts {
                 ))),
             };
             let outcome = match known {
-                None => perform(code.handler, context, limit).await,
+                None => perform(&subtasks, of_subtasks, code, context).await,
                 Some(outcome) => outcome,
             };
             report.send(outcome);
@@ -235,10 +238,20 @@ fn fit_context(claimed: &mut ClaimedStep) -> Result<(), String> {
 }
 
 /// One attempt, as a list: run the handler, keep its panic, check its result.
-async fn perform(handler: StepCode, context: StepContext, result_bytes_max: usize) -> Outcome {
-    let run = async move { handler(context).await };
+async fn perform(
+    subtasks: &Subtasks,
+    attempt: subtasks::Attempt,
+    code: Code,
+    context: StepContext,
+) -> Outcome {
+    let run = async move {
+        match code.role {
+            Role::Performs => (code.handler)(context).await,
+            Role::Asks | Role::Maps(_) => subtasks.perform(attempt, code, context).await,
+        }
+    };
     match AssertUnwindSafe(run).catch_unwind().await {
-        Ok(outcome) => within_limit(outcome, result_bytes_max),
+        Ok(outcome) => within_limit(outcome, subtasks.result_bytes_max),
         Err(panic) => {
             let text = format!("the handler panicked: {}", panic_text(panic.as_ref()));
             Outcome::Failed(Failure::new(FailureKind::Panicked, text))

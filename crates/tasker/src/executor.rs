@@ -103,18 +103,11 @@ impl TaskExecutor {
 
     /// Finds the handler and checks the request against it.
     fn prepare(&self, mut request: TaskRequest) -> Result<NewTask, Error> {
-        let handler = self.registry.find(&request)?;
         let requested_at = request
             .requested_at
             .unwrap_or_else(|| self.store.clock().now());
         request.requested_at = Some(requested_at);
-        if let Some(prepare) = &handler.prepare {
-            prepare(&mut request).map_err(|reason| Error::Refused {
-                handler: handler.template.full_name(),
-                reason,
-            })?;
-        }
-        let request = request.check(&handler.template, self.context_bytes_max)?;
+        let request = self.registry.prepare(request, self.context_bytes_max)?;
         let identity = self.identity.of(&request, requested_at);
         Ok(NewTask {
             task_id: TaskId::from_uuid(uuid::Uuid::now_v7()),

@@ -149,6 +149,9 @@ impl Asked<'_> {
         let is_waiting = self
             .last_change(step)
             .is_some_and(|last| last.reason == Some(Reason::Waiting));
+        if due >= NEVER && step.awaits.is_none() {
+            return Asked::subtasks(step);
+        }
         match &step.awaits {
             Some(signal) if due >= NEVER => format!("it waits for signal `{signal}`"),
             Some(signal) => {
@@ -158,6 +161,23 @@ impl Asked<'_> {
             None if is_waiting => format!("it waits until {due}: for {}", self.in_(due)),
             None => self.backoff(step, due),
         }
+    }
+
+    /// It waits for its sub-tasks, or is one that is held.
+    fn subtasks(step: &StepRecord) -> String {
+        let Some(tally) = &step.subtasks else {
+            return "as many sub-tasks run beside it as may; it is held until one of them ends"
+                .to_owned();
+        };
+        let (open, of, held, failed) = (tally.open, tally.plan.count, tally.held, tally.failed);
+        let mut text = format!("it waits for {open} of its {of} sub-tasks");
+        if held > 0 {
+            text += &format!("; {held} of them are held until others end");
+        }
+        if failed > 0 {
+            text += &format!("; {failed} failed");
+        }
+        text
     }
 
     fn backoff(&self, step: &StepRecord, due: Timestamp) -> String {

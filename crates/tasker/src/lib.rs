@@ -16,6 +16,7 @@ pub mod yaml;
 mod step_handlers;
 mod registry;
 mod events;
+mod subtasks;
 mod execute;
 
 mod worker;

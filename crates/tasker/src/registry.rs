@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tasker_model::dag::nearest;
 use tasker_model::name::{Namespace, Version};
-use tasker_model::request::TaskRequest;
+use tasker_model::request::{CheckedRequest, TaskRequest};
 use tasker_model::template::{ContentHash, TaskTemplate};
 
 use crate::code::{Code, code};
@@ -29,10 +29,44 @@ impl Registry {
         {
             return Err(Error::DuplicateHandler(handler.template.full_name()));
         }
-        let code = code_of(&handler.template, &handler)?;
-        self.runnable.insert(handler.template.hash(), code);
+        self.learn(&handler.template, &handler)?;
         self.handlers.push(handler);
         Ok(())
+    }
+
+    /// Takes in the code for a definition, and for all that follows from it.
+    fn learn(&mut self, template: &TaskTemplate, own: &TaskHandler) -> Result<(), InvalidHandler> {
+        let mut learned = vec![(template.hash(), code_of(template, own)?)];
+        for derived in template.derived() {
+            learned.push((derived.hash(), code_of(&derived, own)?));
+        }
+        self.runnable.extend(learned);
+        Ok(())
+    }
+
+    /// All definitions that the task handlers of this process need, those that follow from another after
+    /// it.
+    pub(crate) fn templates(&self) -> Vec<TaskTemplate> {
+        let templates = self.handlers.iter().map(|handler| &handler.template);
+        templates
+            .flat_map(|template| std::iter::once(template.clone()).chain(template.derived()))
+            .collect()
+    }
+
+    /// Finds the handler that a request means, and checks the request against it.
+    pub(crate) fn prepare(
+        &self,
+        mut request: TaskRequest,
+        context_bytes_max: usize,
+    ) -> Result<CheckedRequest, Error> {
+        let handler = self.find(&request)?;
+        if let Some(prepare) = &handler.prepare {
+            prepare(&mut request).map_err(|reason| Error::Refused {
+                handler: handler.template.full_name(),
+                reason,
+            })?;
+        }
+        Ok(request.check(&handler.template, context_bytes_max)?)
     }
 
     /// Takes in a definition found in the store. Gives whether this process can run it.
@@ -44,11 +78,10 @@ impl Registry {
             .handlers
             .iter()
             .find(|known| same_version(&known.template, template));
-        let Some(Ok(code)) = known.map(|known| code_of(template, known)) else {
+        let Some(known) = known.cloned() else {
             return false;
         };
-        self.runnable.insert(template.hash(), code);
-        true
+        self.learn(template, &known).is_ok()
     }
 
     pub(crate) fn handlers(&self) -> &[TaskHandler] {
@@ -127,7 +160,7 @@ impl Registry {
 fn code_of(template: &TaskTemplate, own: &TaskHandler) -> Result<Vec<Code>, InvalidHandler> {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     for step in &template.source().steps {
-        match code(own, step) {
+        match code(own, template, step) {
             Ok(code) => found.push(code),
             Err(wrong) => problems.extend(wrong.into_iter().map(|wrong| {
                 let (step, at) = (

@@ -8,6 +8,7 @@ mod create;
 mod claim;
 mod complete;
 mod heartbeat;
+mod aftermath;
 mod progress;
 mod recover;
 mod spin;
@@ -41,6 +42,8 @@ use crate::execute::{Attempt, Attempts, Ended, timed_out, until};
 use crate::handler::progress::Reporter;
 use crate::options::Options;
 use crate::registry::Registry;
+use crate::subtasks::{Notice, Subtasks};
+use aftermath::{Aftermaths, SeenTo};
 use progress::Notes;
 use recover::Holdings;
 use spin::Spin;
@@ -109,6 +112,7 @@ enum Reply {
     Held(Result<Vec<ClaimedStep>, StoreError>),
     Beaten(Result<Beat, StoreError>),
     Noted(Result<(), StoreError>),
+    SeenTo(Result<SeenTo, StoreError>),
 }
 
 /// Calls to the store that have not been answered.
@@ -155,7 +159,10 @@ pub(crate) enum Thread {
 /// What a worker is made of.
 pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
+    /// What this worker runs.
     pub(crate) registry: Registry,
+    /// What requests mean.
+    pub(crate) finder: Arc<Registry>,
     pub(crate) options: Options,
     pub(crate) publisher: Publisher,
     pub(crate) record: WorkerRecord,
@@ -190,6 +197,7 @@ pub(crate) struct Worker {
     /// Leases that were found lost while the question of what is held was under way.
     lost_meanwhile: Vec<Lease>,
     notes: Notes,
+    aftermaths: Aftermaths,
     next_claim: Timestamp,
     next_look: Timestamp,
     next_beat: Timestamp,
@@ -215,6 +223,7 @@ impl Worker {
         let Parts {
             store,
             registry,
+            finder,
             options,
             publisher,
             record,
@@ -228,8 +237,18 @@ impl Worker {
             Some(seed) => StdRng::seed_from_u64(seed),
             None => StdRng::from_rng(&mut rand::rng()),
         };
+        let subtasks = Subtasks {
+            store: store.clone(),
+            clock: clock.clone(),
+            registry: finder,
+            publisher: publisher.clone(),
+            notify: notify(own.clone()),
+            worker: record.worker_id,
+            context_bytes_max: options.context_bytes_max,
+            result_bytes_max: options.result_bytes_max,
+        };
         let mut worker = Worker {
-            attempts: Attempts::new(runtime, options.result_bytes_max),
+            attempts: Attempts::new(runtime, subtasks),
             free: options.slots,
             runnable: Arc::new([]),
             last_template: None,
@@ -250,6 +269,7 @@ impl Worker {
             holdings: Holdings::Known,
             lost_meanwhile: Vec::new(),
             notes: Notes::default(),
+            aftermaths: Aftermaths::default(),
             next_claim: now,
             next_look: now,
             next_beat: now,
@@ -326,6 +346,7 @@ impl Worker {
             return self.send_held();
         }
         self.send_notes(now);
+        self.see_to_aftermaths(now);
         self.send_outcomes();
         self.send_creations();
         self.send_claim(now);
@@ -335,6 +356,7 @@ impl Worker {
         let now = self.clock.now();
         let mut next = self.next_beat.min(self.next_claim);
         next = self.notes.next().map_or(next, |note| next.min(note));
+        next = self.aftermaths.next().map_or(next, |look| next.min(look));
         if self.seen_mark.is_some() && self.wants_claims() {
             next = next.min(self.next_look);
         }
@@ -383,7 +405,10 @@ impl Worker {
             }
             Message::Progressed(step, attempt) => self.on_progress(step, attempt),
             Message::Look => self.backlog = true,
-            Message::CheckLeases => self.next_beat = Timestamp::MIN,
+            Message::CheckLeases => {
+                self.next_beat = Timestamp::MIN;
+                self.aftermaths.expect();
+            }
             Message::Stop(grace) => self.stop(grace),
         }
     }
@@ -566,6 +591,7 @@ impl Worker {
                 self.on_beaten(answer);
             }
             Reply::Noted(answer) => self.on_noted(answer),
+            Reply::SeenTo(answer) => self.on_seen_to(answer),
         }
     }
 }
@@ -599,6 +625,18 @@ impl StorePause {
     fn end(&mut self) {
         self.next = STORE_PAUSE_MIN;
     }
+}
+
+/// What tells the loop about sub-tasks. Once it has ended, nobody needs to be told.
+fn notify(own: mpsc::WeakUnboundedSender<Message>) -> Box<dyn Fn(Notice) + Send + Sync> {
+    Box::new(move |notice| {
+        if let Some(own) = own.upgrade() {
+            let _ = own.send(match notice {
+                Notice::Due => Message::Look,
+                Notice::Cancelled => Message::CheckLeases,
+            });
+        }
+    })
 }
 
 /// A worker's name for itself, random at every start.

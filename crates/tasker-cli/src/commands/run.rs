@@ -1,19 +1,23 @@
 //! `tasker run`: one task, from its context to its end.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tasker::model::id::TaskId;
 use tasker::model::task::TaskState;
-use tasker::{Options, Task, TaskRequest, Tasker, WorkflowStep};
+use tasker::model::template::TaskTemplate;
+use tasker::{Builder, Error, Events, Options, Task, TaskRequest, Tasker, WorkflowStep};
 
 use crate::args::Run;
 use crate::input;
-use crate::output::{Failure, INTERRUPTED, Output, say, table};
+use crate::output::{Failure, INTERRUPTED, Output, say, short, table};
 use crate::progress::watch;
 use crate::target::{self, StopSignal};
 
+/// How often it is asked whether a failed task is undone.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long an interrupted step may take to finish before it is handed back.
 const GRACE_SECONDS: u64 = 2;
 
@@ -29,6 +33,9 @@ struct Ended {
     results: Map<String, Value>,
     /// By step, of those that failed for good.
     failures: Map<String, Value>,
+    /// What has undone it, if it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undone_by: Option<Value>,
 }
 
 pub(crate) async fn run(
@@ -59,14 +66,17 @@ pub(crate) async fn run(
         shutdown_grace_seconds: GRACE_SECONDS,
         ..Options::default()
     };
+    let beside = run.templates.beside(&run.handler, handler.template())?;
+    let template = handler.template().clone();
     let builder = Tasker::builder(&url).options(options).register(handler);
+    let builder = beside.into_iter().fold(builder, Builder::register);
     let tasker = builder.start().await?;
     let mut stop = StopSignal::listen()?;
     let mut events = tasker.events();
     let mut task = tasker.executor().execute_async(request).await?;
     say(&format!("task {} of {full_name}", task.id()));
     let interrupted = tokio::select! {
-        ended = watch(&mut task, &mut events) => { ended?; false }
+        ended = follow(&tasker, &mut task, &mut events, &template) => { ended?; false }
         () = stop.wished() => true,
     };
     tasker.stop().await?;
@@ -80,6 +90,46 @@ pub(crate) async fn run(
     conclude(&task, full_name, url, output).await
 }
 
+/// Says what happens until the task is final, and what it did is undone if it failed.
+async fn follow(
+    tasker: &Tasker,
+    task: &mut Task,
+    events: &mut Events,
+    template: &TaskTemplate,
+) -> Result<(), Failure> {
+    watch(task, events).await?;
+    if template.undo_template().is_none() {
+        return Ok(());
+    }
+    let Some(mut undo) = undone_by(tasker, task.id()).await? else {
+        return Ok(());
+    };
+    say(&format!("task {} undoes it", undo.id()));
+    watch(&mut undo, events).await
+}
+
+/// The task that undoes another, once it is known whether there is one.
+async fn undone_by(tasker: &Tasker, id: TaskId) -> Result<Option<Task>, Failure> {
+    let store = tasker.store();
+    loop {
+        let detail = store.task_detail(id).await?.ok_or(Error::NoSuchTask(id))?;
+        if let Some((undo, _)) = detail.undone_by {
+            return Ok(Some(tasker.executor().task(undo).await?));
+        }
+        let left = store
+            .aftermaths(vec![detail.task.template], usize::MAX)
+            .await?;
+        if left.iter().all(|left| left.task_id != id) {
+            let detail = store.task_detail(id).await?.ok_or(Error::NoSuchTask(id))?;
+            return Ok(match detail.undone_by {
+                Some((undo, _)) => Some(tasker.executor().task(undo).await?),
+                None => None,
+            });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 async fn conclude(
     task: &Task,
     handler: String,
@@ -87,6 +137,7 @@ async fn conclude(
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let steps = task.workflow_steps().await?;
+    let undone = task.detail().await?.undone_by;
     let results = steps
         .iter()
         .filter_map(|step| Some((step.name.clone(), step.result.clone()?)));
@@ -101,6 +152,7 @@ async fn conclude(
         store,
         results: results.collect(),
         failures: failures.collect(),
+        undone_by: undone.map(|(id, state)| json!({"task_id": id, "state": state})),
     };
     output.data(&ended, || as_text(&ended, &steps))?;
     let is_good = matches!(
@@ -109,9 +161,12 @@ async fn conclude(
     );
     if !is_good {
         let id = ended.task_id;
-        say(&format!(
-            "hint: `tasker explain {id}` says why, `tasker task retry {id}` tries again"
-        ));
+        let more = if ended.undone_by.is_some() {
+            "a new run starts anew".to_owned()
+        } else {
+            format!("`tasker task retry {id}` tries again")
+        };
+        say(&format!("hint: `tasker explain {id}` says why, {more}"));
     }
     Ok(ExitCode::from(u8::from(!is_good)))
 }
@@ -127,14 +182,9 @@ fn as_text(ended: &Ended, steps: &[WorkflowStep]) -> String {
     };
     let rows: Vec<[String; 3]> = steps.iter().map(row).collect();
     let table = table(["step", "status", "result"], &rows);
-    format!("{table}\ntask {} {}\n", ended.task_id, ended.status)
-}
-
-/// A result as far as it fits into a line.
-fn short(text: &str) -> String {
-    const SHOWN_CHARS: usize = 100;
-    match text.char_indices().nth(SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    let undone = ended.undone_by.as_ref().map_or_else(String::new, |undo| {
+        let [id, state] = ["task_id", "state"].map(|key| undo[key].as_str().unwrap_or_default());
+        format!("undone by task {id}: {state}\n")
+    });
+    format!("{table}\ntask {} {}\n{undone}", ended.task_id, ended.status)
 }

@@ -5,17 +5,18 @@ use std::process::ExitCode;
 use serde::Serialize;
 use tasker::Error;
 use tasker::model::dag::diagram::mark;
-use tasker::model::id::TaskId;
+use tasker::model::id::{StepKey, TaskId};
 use tasker::model::step::StepState;
+use tasker::model::subtask::{Origin, SubtaskTally};
 use tasker::model::task::TaskState;
 use tasker::model::transition::{Change, Transition};
 use tasker::store::Store;
-use tasker::store::record::{StepRecord, TaskDetail, TaskSummary};
+use tasker::store::record::{StepRecord, SubtaskRecord, TaskDetail, TaskSummary};
 use tasker::store::store::{Order, Page, Signalled, TaskFilter};
 
 use crate::args::{ByTask, Task};
 use crate::input;
-use crate::output::{Failure, Output, say, table};
+use crate::output::{Failure, Output, say, short, table};
 use crate::target;
 
 /// A page that is longer than this is not meant for people or their memory.
@@ -63,7 +64,20 @@ pub(crate) async fn run(
                 .task_detail(task_id)
                 .await?
                 .ok_or(Error::NoSuchTask(task_id))?;
-            show(&detail, record, results, output)
+            let origin = origin(&*store, &detail).await?;
+            show(&detail, origin.as_deref(), record, results, output)
+        }
+        Task::Subtasks {
+            task,
+            step,
+            from,
+            limit,
+        } => {
+            let task_id = target::task_id(&*store, &task).await?;
+            let position = tasker::step_position(&*store, task_id, &step).await?;
+            let key = StepKey::new(task_id, position);
+            let found = store.subtasks(key, from, limit.min(LIMIT_MAX)).await?;
+            subtasks(&found, output)
         }
         Task::Cancel(by) => order(&*store, by, Order::CancelTask, output).await,
         Task::Retry(by) => order(&*store, by, Order::RetryTask, output).await,
@@ -167,6 +181,51 @@ fn list(tasks: &[TaskSummary], output: &Output) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn subtasks(found: &[SubtaskRecord], output: &Output) -> Result<ExitCode, Failure> {
+    output.data(found, || {
+        if found.is_empty() {
+            return "no sub-tasks".to_owned();
+        }
+        let row = |subtask: &SubtaskRecord| {
+            let results = subtask.results.iter();
+            let results = results.filter_map(|(_, result)| result.as_ref());
+            let results: Vec<String> = results.map(|result| short(result.as_str())).collect();
+            [
+                subtask.ordinal.to_string(),
+                subtask.task_id.to_string(),
+                subtask.state.status().to_owned(),
+                results.join(" "),
+            ]
+        };
+        let rows: Vec<[String; 4]> = found.iter().map(row).collect();
+        table(["ITEM", "TASK", "STATUS", "RESULT"], &rows)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Why a task exists that nobody asked for.
+async fn origin(store: &dyn Store, detail: &TaskDetail) -> Result<Option<String>, Failure> {
+    let Some(origin) = detail.task.origin else {
+        return Ok(None);
+    };
+    let id = origin.task_id();
+    Ok(Some(match origin {
+        Origin::Undo { .. } => format!("undoes   task {id}"),
+        Origin::Step {
+            position, ordinal, ..
+        } => {
+            let name = match store.task(id).await? {
+                Some(task) => {
+                    let template = store.template(task.template).await?;
+                    template.step(position).name.to_string()
+                }
+                None => format!("number {position}"),
+            };
+            format!("part of  task {id}, step `{name}`, item {ordinal}")
+        }
+    }))
+}
+
 /// What attempts have logged, in the order of their ends.
 fn logs(detail: &TaskDetail) -> String {
     let mut text = String::new();
@@ -185,6 +244,7 @@ fn logs(detail: &TaskDetail) -> String {
 
 fn show(
     detail: &TaskDetail,
+    origin: Option<&str>,
     record: bool,
     results: bool,
     output: &Output,
@@ -204,6 +264,12 @@ fn show(
         if let Some(finished) = task.finished_at {
             let took = finished.duration_since(task.created_at).as_secs_f64();
             text += &format!("finished {finished:.3}, after {took:.3} s\n");
+        }
+        if let Some(origin) = origin {
+            text += &format!("{origin}\n");
+        }
+        if let Some((undo, state)) = detail.undone_by {
+            text += &format!("undone   by task {undo}: {}\n", state.status());
         }
         text += &format!("\n{}\n", steps(detail));
         if results {
@@ -226,7 +292,7 @@ fn show(
 }
 
 fn steps(detail: &TaskDetail) -> String {
-    let rows: Vec<[String; 4]> = detail
+    let rows: Vec<[String; 5]> = detail
         .steps
         .iter()
         .map(|step| {
@@ -235,10 +301,26 @@ fn steps(detail: &TaskDetail) -> String {
                 step.state.to_string(),
                 format!("{}/{}", step.attempts, step.attempt_limit),
                 took(step),
+                step.subtasks.as_ref().map_or_else(String::new, tally),
             ]
         })
         .collect();
-    table(["STEP", "STATE", "ATTEMPTS", "TOOK"], &rows)
+    let has_subtasks = detail.steps.iter().any(|step| step.subtasks.is_some());
+    let more = if has_subtasks { "SUB-TASKS" } else { "" };
+    table(["STEP", "STATE", "ATTEMPTS", "TOOK", more], &rows)
+}
+
+/// How far the sub-tasks of a step have come.
+fn tally(tally: &SubtaskTally) -> String {
+    let done = tally.created - tally.open - tally.failed;
+    let mut text = format!("{done}/{} done", tally.plan.count);
+    if tally.failed > 0 {
+        text += &format!(", {} failed", tally.failed);
+    }
+    if tally.held > 0 {
+        text += &format!(", {} held", tally.held);
+    }
+    text
 }
 
 fn took(step: &StepRecord) -> String {

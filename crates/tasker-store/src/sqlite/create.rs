@@ -16,7 +16,7 @@ use tasker_model::wait::NEVER;
 
 use super::connection::Location;
 use super::row::{Id, task_id};
-use super::subtask;
+use super::subtask::{self, Wanted};
 use super::transaction::{Templates, Tx};
 use super::work::{Batch, Note, Standing, Work, after, lease};
 use crate::clock::Clock;
@@ -64,7 +64,7 @@ fn create_one(tx: &mut Tx<'_>, batch: &mut Batch, new: &NewTask) -> Result<Creat
     if let Some(known) = find_equal(tx, new)? {
         return Ok(known);
     }
-    let Some(membership) = subtask::begin(tx, new)? else {
+    let Wanted::Yes(membership) = subtask::begin(tx, new)? else {
         return Ok(Created::Unwanted(new.task_id));
     };
     let template = &new.request.template;

@@ -143,16 +143,27 @@ pub(super) fn wake_if_decided(
     Ok(is_decided)
 }
 
-/// Looks at where a new task comes from. Gives its place among the sub-tasks of a step, if it has one;
-/// `None` if nobody wants it any more.
-pub(super) fn begin(tx: &Tx<'_>, new: &NewTask) -> Result<Option<Option<Membership>>, StoreError> {
+/// Whether somebody wants a task that is to be created.
+pub(super) enum Wanted {
+    /// Not any more.
+    No,
+    /// Yes, and this is its place if it is a sub-task of a step.
+    Yes(Option<Membership>),
+}
+
+/// Looks at where a new task comes from.
+pub(super) fn begin(tx: &Tx<'_>, new: &NewTask) -> Result<Wanted, StoreError> {
     let (lease, worker, ordinal, plan, replaces) = match new.origin {
-        None => return Ok(Some(None)),
+        None => return Ok(Wanted::Yes(None)),
         Some(NewOrigin::Undo { task_id }) => {
             let sql = include_str!("../../sql/sqlite/signal.task.sql");
             let state = tx.row(sql, [Id::from(task_id)], |row| word::<TaskState>(row, 1))?;
             let is_wanted = state.map(SubtaskStanding::from) == Some(SubtaskStanding::Failed);
-            return Ok(is_wanted.then_some(None));
+            return Ok(if is_wanted {
+                Wanted::Yes(None)
+            } else {
+                Wanted::No
+            });
         }
         Some(NewOrigin::Step {
             lease,
@@ -165,7 +176,7 @@ pub(super) fn begin(tx: &Tx<'_>, new: &NewTask) -> Result<Option<Option<Membersh
     let holds = include_str!("../../sql/sqlite/subtask.holds_lease.sql");
     let row = (lease.step_row, Id::from(worker), lease.attempt);
     if tx.row(holds, row, |_| Ok(()))?.is_none() {
-        return Ok(None);
+        return Ok(Wanted::No);
     }
     let StepKey { task_id, position } = lease.step;
     let SubtaskPlan {
@@ -196,7 +207,7 @@ pub(super) fn begin(tx: &Tx<'_>, new: &NewTask) -> Result<Option<Option<Membersh
     }
     let held = tally(tx, lease.task_row, position)?.is_some_and(|tally| !tally.has_room());
     let parent = lease.step;
-    Ok(Some(Some(Membership { parent, held })))
+    Ok(Wanted::Yes(Some(Membership { parent, held })))
 }
 
 /// Notes with a task that was created where it comes from.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tasker_model::event::Fact;
+use tasker_model::subtask::SubtaskStanding;
 use tasker_store::StoreError;
 use tasker_store::store::{ClaimBudget, Progress};
 
@@ -85,7 +86,12 @@ impl Worker {
             .into_iter()
             .for_each(|claimed| self.start(claimed));
         let now = self.clock.now();
+        // One of them may be what another waits for.
+        self.backlog |= self.aftermaths.concern() && !progress.finished.is_empty();
         for (task_id, state) in progress.finished {
+            if SubtaskStanding::from(state) == SubtaskStanding::Failed {
+                self.aftermaths.expect();
+            }
             for watcher in self.watching.remove(&task_id).into_iter().flatten() {
                 // Whoever watched may have gone away.
                 let _ = watcher.send(state);

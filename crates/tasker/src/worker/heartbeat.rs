@@ -73,6 +73,9 @@ impl Worker {
             self.last_template = self.last_template.max(Some(id));
             let is_new = runnable.iter().all(|known| known.template != id);
             if self.registry.adopt_stored(&template) && is_new {
+                if template.has_aftermath() {
+                    self.aftermaths.add(id);
+                }
                 let served = |queue: &Queue| self.options.serves(queue);
                 let queues = template.queues().into_iter().filter(served);
                 runnable.extend(queues.map(|queue| Runnable {
