@@ -1,0 +1,226 @@
+//! Lists, tasks that steps start, and undoing, on both stores.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tasker::model::id::StepKey;
+use tasker::model::subtask::SubtaskTally;
+use tasker::model::task::TaskState;
+use tasker::store::postgres::PostgresStore;
+use tasker::store::record::TaskDetail;
+use tasker::{
+    PermanentError, StepContext, StepHandlers, StepResult, Task, TaskHandler, TaskRequest, Tasker,
+    yaml,
+};
+use uuid::Uuid;
+
+use crate::support::{assert_sound, assert_state};
+
+/// What undoes has done, in order.
+type Undone = Arc<Mutex<Vec<String>>>;
+
+const ORDER: &str = "
+name: order
+namespace_name: shop
+step_templates:
+  - {name: lines, handler: lines}
+  - {name: reserve, handler: reserve, depends_on_step: lines, undo: undo,
+     map: {over: results.lines, concurrency: 7, max_failures: 1}}
+  - name: pay
+    depends_on_step: reserve
+    handler: {task: {namespace: money, name: payment, context: {sum: '${{ size(results.reserve) }}'}}}
+    undo: undo
+  - {name: tell, handler: tell, depends_on_step: lines, undo: undo}
+  - {name: ship, handler: ship, depends_on_steps: [pay, tell]}
+  - {name: gone, handler: tell, depends_on_step: ship, point_of_no_return: true}
+";
+
+const PAYMENT: &str = "
+name: payment
+namespace_name: money
+step_templates:
+  - {name: check, handler: check}
+  - {name: charge, handler: check, depends_on_step: check}
+";
+
+async fn lines(step: StepContext) -> StepResult<Vec<u64>> {
+    let context: Value = step.context()?;
+    Ok((0..context["lines"].as_u64().unwrap_or_default()).collect())
+}
+
+async fn reserve(step: StepContext) -> StepResult<u64> {
+    match step.item::<u64>()? {
+        13 => Err(PermanentError::new("sold out").into()),
+        item => Ok(item * 2),
+    }
+}
+
+async fn tell(_step: StepContext) -> StepResult<&'static str> {
+    Ok("told")
+}
+
+async fn check(step: StepContext) -> StepResult<Value> {
+    let context: Value = step.context()?;
+    if context["sum"] == json!(7) {
+        return Err(PermanentError::new("seven is refused").into());
+    }
+    Ok(context["sum"].clone())
+}
+
+async fn ship(step: StepContext) -> StepResult<Value> {
+    let context: Value = step.context()?;
+    if context["fails"] == json!(true) {
+        return Err(PermanentError::new("no van").into());
+    }
+    step.parent("pay").map_err(Into::into)
+}
+
+fn handlers(undone: &Undone) -> Vec<TaskHandler> {
+    let undone = undone.clone();
+    let undo = move |step: StepContext| {
+        let undone = undone.clone();
+        async move {
+            let result: Value = step.parent(step.name())?;
+            let text = format!("{} {result}", step.name());
+            undone.lock().unwrap().push(text);
+            StepResult::Ok(())
+        }
+    };
+    let code = StepHandlers::new()
+        .add("lines", lines)
+        .add("reserve", reserve)
+        .add("tell", tell)
+        .add("check", check)
+        .add("ship", ship)
+        .add("undo", undo);
+    [ORDER, PAYMENT]
+        .into_iter()
+        .map(|text| {
+            let file = yaml::load_text(Path::new("order.yaml"), text, "test").unwrap();
+            code.bind(&file).unwrap()
+        })
+        .collect()
+}
+
+async fn on(url: &str, undone: &Undone) -> Tasker {
+    let builder = Tasker::builder(url);
+    let all = handlers(undone).into_iter();
+    let builder = all.fold(builder, tasker::Builder::register);
+    builder.start().await.unwrap()
+}
+
+/// An engine on either store, each empty.
+async fn both(undone: &Undone) -> [Tasker; 2] {
+    let server = std::env::var("TASKER_TEST_POSTGRES")
+        .expect("TASKER_TEST_POSTGRES names a database for tests; `cargo xtask test` starts one");
+    let and = if server.contains('?') { '&' } else { '?' };
+    let schema = format!("subtasks_{}", Uuid::now_v7().simple());
+    let url = format!("{server}{and}schema={schema}&connections=4");
+    PostgresStore::migrate(&url).await.unwrap();
+    [on("sqlite::memory:", undone).await, on(&url, undone).await]
+}
+
+async fn order(tasker: &Tasker, context: Value) -> (Task, TaskDetail) {
+    let request = TaskRequest::new("order").namespace("shop").context(context);
+    let task = tasker.executor().execute_sync(request, None).await.unwrap();
+    let detail = task.detail().await.unwrap();
+    (task, detail)
+}
+
+fn result(detail: &TaskDetail, step: &str) -> Value {
+    let step = detail.steps.iter().find(|s| s.name.as_str() == step);
+    let result = step.unwrap().result.as_ref();
+    result.map_or(Value::Null, |result| result.read().unwrap())
+}
+
+fn tally(detail: &TaskDetail, step: &str) -> SubtaskTally {
+    let step = detail.steps.iter().find(|s| s.name.as_str() == step);
+    step.unwrap().subtasks.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_and_a_task_end_to_end() {
+    let undone = Undone::default();
+    for tasker in both(&undone).await {
+        let (task, detail) = order(&tasker, json!({"lines": 200})).await;
+        assert_state(&task, TaskState::Complete);
+        let mut expected: Vec<Value> = (0..200).map(|n| json!(n * 2)).collect();
+        expected[13] = Value::Null;
+        assert_eq!(result(&detail, "reserve"), json!(expected));
+        assert_eq!(result(&detail, "ship"), json!(200));
+        let SubtaskTally {
+            created,
+            open,
+            held,
+            failed,
+            ..
+        } = tally(&detail, "reserve");
+        assert_eq!((created, open, held, failed), (200, 0, 0, 1));
+        let page = tasker.store().subtasks(StepKey::new(task.id(), 1), 195, 50);
+        let page: Vec<u32> = page.await.unwrap().iter().map(|s| s.ordinal).collect();
+        assert_eq!(page, [195, 196, 197, 198, 199]);
+        assert_sound(&tasker).await;
+        tasker.stop().await.unwrap();
+    }
+    assert!(undone.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_undoes_what_came_before() {
+    let undone = Undone::default();
+    for tasker in both(&undone).await {
+        let (task, _) = order(&tasker, json!({"lines": 3, "fails": true})).await;
+        assert_state(&task, TaskState::Error);
+        let undo = undo_of(&tasker, &task).await;
+        assert_eq!(undo, TaskState::Complete);
+        let mut order = std::mem::take(&mut *undone.lock().unwrap());
+        let told = order
+            .iter()
+            .position(|step| step == "tell \"told\"")
+            .unwrap();
+        order.remove(told);
+        assert_eq!(order, ["pay 3", "reserve [0,2,4]"]);
+        let again = tasker.retry_task(task.id(), "test").await.unwrap_err();
+        assert!(again.to_string().contains("undone"), "{again}");
+        assert_sound(&tasker).await;
+        tasker.stop().await.unwrap();
+    }
+}
+
+/// The state in which the task ends that undoes another.
+async fn undo_of(tasker: &Tasker, task: &Task) -> TaskState {
+    let mut events = tasker.events();
+    loop {
+        if let Some((undo, _)) = task.detail().await.unwrap().undone_by {
+            let mut undo = tasker.executor().task(undo).await.unwrap();
+            undo.wait(None).await.unwrap();
+            return undo.detail().await.unwrap().task.summary.state;
+        }
+        events.next().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sub_task_that_fails_fails_its_step_and_says_why() {
+    let undone = Undone::default();
+    for tasker in both(&undone).await {
+        let (task, detail) = order(&tasker, json!({"lines": 7})).await;
+        assert_state(&task, TaskState::Error);
+        let mut failures = detail
+            .transitions
+            .iter()
+            .rev()
+            .filter_map(|t| t.failure.as_ref());
+        let failure = failures.next().unwrap();
+        assert_eq!(failure.error_code.as_deref(), Some("SUBTASK_FAILED"));
+        assert!(
+            failure.message.ends_with("seven is refused"),
+            "{}",
+            failure.message
+        );
+        undo_of(&tasker, &task).await;
+        assert_sound(&tasker).await;
+        tasker.stop().await.unwrap();
+    }
+}
