@@ -66,8 +66,8 @@ impl<A, Each> Map<A, Each> {
     /// what a step gives, `results.album.images`, or a list with what items need of the task,
     /// `results.lines.map(line, {'line': line, 'order': context.id})`.
     ///
-    /// Name the steps whose results it uses with [`Step::follows`]. What the items are is found out
-    /// when they are read.
+    /// Name the steps whose results it uses with [`Step::follows`]. The items are read as the function
+    /// takes them; for a [`StepHandler`](super::StepHandler), say as what: `over_expression::<Image>`.
     pub fn over_expression<T>(self, list: impl Into<String>) -> Mapped<A, Vec<Each>, T> {
         let mut step = self.0.retyped();
         step.plan.configure.map = Some(MapOver::new(list));
