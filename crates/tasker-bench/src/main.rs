@@ -8,6 +8,7 @@ mod workload;
 mod place;
 mod floor;
 mod scale;
+mod maps;
 mod history;
 mod load;
 mod peers;
@@ -65,6 +66,9 @@ struct Instead {
     /// Instead: what a step costs in a task of 10,000 steps, beside a task of 10
     #[arg(long)]
     large_tasks: bool,
+    /// Instead: what an item costs in a list of 100,000, beside a list of 100
+    #[arg(long)]
+    maps: bool,
     /// Instead: what a step costs with so many finished tasks in the store
     #[arg(long, value_name = "TASKS")]
     history: Option<u32>,
@@ -168,6 +172,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 async fn instead(arguments: &Arguments) -> Option<Result<(), Box<dyn Error>>> {
     let Instead {
         large_tasks,
+        maps,
         history,
         idle,
         endurance,
@@ -182,6 +187,8 @@ async fn instead(arguments: &Arguments) -> Option<Result<(), Box<dyn Error>>> {
         load::work_on(url).await
     } else if *large_tasks {
         scale::large_tasks(kind, folder).await
+    } else if *maps {
+        maps::maps(kind, folder).await
     } else if let Some(seconds) = idle {
         scale::idle(kind, folder, Duration::from_secs(*seconds)).await
     } else if let Some(finished) = history {

@@ -22,6 +22,7 @@ pub mod retry;
 pub mod trigger;
 pub mod wait;
 pub mod schema;
+pub mod annotation;
 pub mod subtask;
 pub mod template;
 pub mod derived;

@@ -134,6 +134,11 @@ name_type! {
 }
 
 name_type! {
+    /// What kind of note an annotation is.
+    AnnotationType, "annotation type", 64
+}
+
+name_type! {
     /// The name of a signal that a task can be sent.
     SignalName, "signal", 64
 }

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tasker_model::annotation::Annotation;
 use tasker_model::id::{Position, TaskId, WorkerId};
 use tasker_model::json::Json;
 use tasker_model::name::SignalName;
@@ -201,6 +202,9 @@ pub struct TaskDetail {
     pub transitions: Vec<Transition>,
     /// The signals that it was sent, by name.
     pub signals: Vec<SignalRecord>,
+    /// What its steps have noted, in the order of their ends.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<AnnotationRecord>,
     /// The task that undoes what this one did, and its state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undone_by: Option<(TaskId, TaskState)>,
@@ -217,6 +221,18 @@ pub struct SubtaskRecord {
     pub state: TaskState,
     /// The results of those of its steps on which no other depends, by position.
     pub results: Vec<(StepName, Option<Json>)>,
+}
+
+/// A note about a task, as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AnnotationRecord {
+    /// The note.
+    #[serde(flatten)]
+    pub annotation: Annotation,
+    /// The step with which it came.
+    pub step: StepName,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// A signal as stored.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use tasker_model::annotation::Annotation;
 use tasker_model::id::{Position, StepKey, TaskId, WorkerId};
 use tasker_model::identity::Identity;
 use tasker_model::json::Json;
@@ -230,6 +231,8 @@ pub struct Completion {
     pub settlement: Settlement,
     /// The lines that its handler logged, each ended by a newline.
     pub log: Option<String>,
+    /// What its handler noted about the task: kept if it completes the step.
+    pub annotations: Vec<Annotation>,
     /// The task's context as it was claimed, if the worker still has it: then children that are
     /// handed over need not read it again.
     pub context: Option<Json>,

@@ -12,7 +12,7 @@ use tasker_model::template::{MapOver, StepTemplate, TaskTemplate};
 
 use crate::expression::{Expression, InvalidExpression, Variables};
 use crate::gate::Gate;
-use crate::handler::{COMMAND, HTTP, PASS, StepCode, TASK, TaskHandler, View, pass};
+use crate::handler::{Annotate, COMMAND, HTTP, PASS, StepCode, TASK, TaskHandler, View, pass};
 use crate::steps::{self, ConfigProblem};
 
 /// What performs one step. Cheap to clone.
@@ -22,6 +22,8 @@ pub(crate) struct Code {
     pub(crate) handler: StepCode,
     pub(crate) role: Role,
     pub(crate) view: View,
+    /// What to note when the step is complete.
+    pub(crate) annotate: Option<Annotate>,
 }
 
 /// What the code of a step is there for.
@@ -285,6 +287,7 @@ pub(crate) fn code(
         handler: handler.map_err(of_config)?,
         role,
         view,
+        annotate: own.annotate.clone().filter(|_| view == View::Task),
     })
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::{SignedDuration, Timestamp};
+use tasker_model::annotation::Annotation;
 use tasker_model::id::StepKey;
 use tasker_model::json::Json;
 use tasker_model::name::StepName;
@@ -26,7 +27,7 @@ use crate::code::{Code, Role};
 use crate::gate::Asked;
 use crate::handler::log::AttemptLog;
 use crate::handler::progress::Reporter;
-use crate::handler::{PermanentError, StepContext};
+use crate::handler::{Annotate, Annotations, PermanentError, StepContext};
 use crate::subtasks::{self, Subtasks};
 
 /// The end of an attempt, told to the engine from wherever the handler ran.
@@ -45,6 +46,7 @@ pub(crate) struct Attempt {
     cancel: CancellationToken,
     abort: AbortHandle,
     log: AttemptLog,
+    annotations: Annotations,
     reporter: Reporter,
 }
 
@@ -98,6 +100,7 @@ impl Attempts {
         let asked = Asked::of(&claimed);
         let context = StepContext::new(&claimed, cancel.clone(), reporter.clone());
         let (subtasks, log) = (self.subtasks.clone(), context.attempt_log());
+        let annotations = context.annotations();
         let of_subtasks = subtasks::Attempt::of(&claimed);
         let mut report = Report {
             step,
@@ -111,7 +114,15 @@ impl Attempts {
                 Ok(mut context) => {
                     let known = code.gate.outcome_without_handler(&asked, &mut context);
                     match known {
-                        None => perform(&subtasks, of_subtasks, code, context).await,
+                        None => {
+                            let annotate =
+                                code.annotate.clone().map(|hook| (hook, context.clone()));
+                            let outcome = perform(&subtasks, of_subtasks, code, context).await;
+                            if let Some((hook, context)) = annotate {
+                                note(&hook, &context, &outcome);
+                            }
+                            outcome
+                        }
                         Some(outcome) => outcome,
                     }
                 }
@@ -124,6 +135,7 @@ impl Attempts {
             cancel,
             abort: task.abort_handle(),
             log,
+            annotations,
             reporter,
         };
         self.deadlines.insert((until, step));
@@ -198,10 +210,27 @@ impl Attempt {
         self.log.text()
     }
 
+    /// What its handler has noted about the task.
+    pub(crate) fn annotations(&self) -> Vec<Annotation> {
+        self.annotations.all()
+    }
+
     /// Tells the handler, and drops its future where it next awaits.
     pub(crate) fn stop(&self) {
         self.cancel.cancel();
         self.abort.abort();
+    }
+}
+
+/// Lets a task handler note something about a step that is complete.
+fn note(hook: &Annotate, context: &StepContext, outcome: &Outcome) {
+    let Outcome::Completed { result } = outcome else {
+        return;
+    };
+    if let Err(error) = hook(context, result) {
+        let (task_id, step) = (context.task_id(), context.name());
+        tracing::warn!(task.id = %task_id, step.name = step, %error, "update_annotations has failed");
+        context.log(format!("update_annotations: {error}"));
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod error;
 mod type_name;
 mod state;
+mod annotations;
 pub(crate) mod log;
 pub(crate) mod progress;
 pub mod context;
@@ -22,13 +23,14 @@ mod wiring;
 mod definition;
 mod task_definition;
 
+pub(crate) use annotations::Annotations;
 pub use argument::{
     AllTaken, Argument, Arguments, Attempt, Cancellation, Config, Context, IdempotencyKey, Inputs,
     Log, Needs, Parent, Parents, Progress, Signal, State, Takes,
 };
 pub use context::StepContext;
 pub(crate) use context::View;
-pub(crate) use definition::shared;
+pub(crate) use definition::{Annotate, shared};
 pub use definition::{Definition, TaskHandler};
 pub use error::{HandlerError, NonRetryableError, PermanentError, RetryableError, StepError};
 pub use function::{StepFunction, StepFuture, StepOutput};

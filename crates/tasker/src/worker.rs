@@ -484,6 +484,7 @@ impl Worker {
             lease: claimed.lease,
             settlement: Settlement::HandBack,
             log: None,
+            annotations: Vec::new(),
             context: None,
         };
         let step = claimed
@@ -530,6 +531,7 @@ impl Worker {
             lease: *lease,
             settlement,
             log: attempt.log(),
+            annotations: attempt.annotations(),
             context: Some(context.clone()),
         };
         self.ended.push_back(Outgoing {

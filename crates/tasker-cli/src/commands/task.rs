@@ -282,6 +282,14 @@ fn show(
                 text += &format!("{}: {result}\n", step.name);
             }
         }
+        if !detail.annotations.is_empty() {
+            text += "\nnoted:\n";
+            for note in &detail.annotations {
+                let (of, note) = (&note.step, &note.annotation);
+                let (kind, value) = (&note.annotation_type, short(note.annotation.as_str()));
+                text += &format!("  {kind} {value} ({of})\n");
+            }
+        }
         if record {
             text += &format!("\n{}\n", transitions(detail));
             text += &logs(detail);

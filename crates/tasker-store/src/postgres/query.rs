@@ -49,6 +49,7 @@ impl Inner {
         let transitions = read(include_str!("../../sql/postgres/query.transitions.sql")).await?;
         let signals = read(include_str!("../../sql/postgres/query.signals.sql")).await?;
         Ok(Some(TaskDetail {
+            annotations: Vec::new(),
             undone_by: None,
             signals: signals.iter().map(signal).collect::<Result<_, _>>()?,
             task: task(found)?,

@@ -112,6 +112,11 @@ fn record_end(
     // There is room on the queue now.
     batch.left_due |= batch.is_limited(&queue);
     if let Some(result) = end.result {
+        for note in &completion.annotations {
+            let (kind, note) = (note.annotation_type.as_str(), note.annotation.as_str());
+            let row = (lease.task_row, position, kind, note, tx.now_us());
+            tx.execute(include_str!("../../sql/sqlite/complete.annotate.sql"), row)?;
+        }
         batch
             .results
             .insert((lease.task_row, position), (result.clone(), end.state));

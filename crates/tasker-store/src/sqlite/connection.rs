@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0002_queues.sql"),
     include_str!("../../migrations/sqlite/0003_authoring.sql"),
     include_str!("../../migrations/sqlite/0004_subtasks.sql"),
+    include_str!("../../migrations/sqlite/0005_annotations.sql"),
 ];
 
 /// Marks a file that Tasker has made: "TSKR".

@@ -47,6 +47,7 @@ pub(super) fn delete_finished(
         for sql in [
             include_str!("../../sql/sqlite/delete.transitions.sql"),
             include_str!("../../sql/sqlite/delete.signals.sql"),
+            include_str!("../../sql/sqlite/delete.annotations.sql"),
             include_str!("../../sql/sqlite/delete.subtasks.sql"),
             include_str!("../../sql/sqlite/delete.steps.sql"),
             include_str!("../../sql/sqlite/delete.request.sql"),

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use rusqlite::Row;
+use tasker_model::annotation::Annotation;
 use tasker_model::id::TaskId;
 use tasker_model::json::Json;
 use tasker_model::name::Queue;
@@ -15,8 +16,8 @@ use super::subtask::{origin, tally_or_none, undone_by};
 use super::transaction::Tx;
 use crate::error::StoreError;
 use crate::record::{
-    QueueRecord, SignalRecord, StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary,
-    TemplateId, WorkerRecord, stored_template,
+    AnnotationRecord, QueueRecord, SignalRecord, StepCounts, StepRecord, TaskDetail, TaskRecord,
+    TaskSummary, TemplateId, WorkerRecord, stored_template,
 };
 use crate::store::{Page, TaskFilter};
 
@@ -37,7 +38,10 @@ pub(super) fn task_detail(tx: &Tx<'_>, id: TaskId) -> Result<Option<TaskDetail>,
     let transitions = tx.rows(sql, [row], |columns| transition(id, columns))?;
     let sql = include_str!("../../sql/sqlite/query.signals.sql");
     let signals = tx.rows(sql, [row], signal)?;
+    let sql = include_str!("../../sql/sqlite/query.annotations.sql");
+    let annotations = tx.rows(sql, [row], annotation)?;
     Ok(Some(TaskDetail {
+        annotations,
         task,
         steps,
         transitions,
@@ -126,6 +130,17 @@ fn signal(row: &Row<'_>) -> rusqlite::Result<SignalRecord> {
         name: word(row, 0)?,
         payload: Json::from_stored(row.get_ref(1)?.as_str()?),
         by: row.get(2)?,
+        at: time(row, 3)?,
+    })
+}
+
+fn annotation(row: &Row<'_>) -> rusqlite::Result<AnnotationRecord> {
+    Ok(AnnotationRecord {
+        annotation: Annotation {
+            annotation_type: word(row, 0)?,
+            annotation: Json::from_stored(row.get_ref(1)?.as_str()?),
+        },
+        step: word(row, 2)?,
         at: time(row, 3)?,
     })
 }

@@ -276,6 +276,7 @@ impl World {
                     lease: side.held[attempt].lease,
                     settlement: settlement.clone(),
                     log: None,
+                    annotations: Vec::new(),
                     context: None,
                 })
                 .collect();

@@ -214,6 +214,7 @@ pub(crate) fn end(claimed: &ClaimedStep, settlement: Settlement) -> Completion {
         lease: claimed.lease,
         settlement,
         log: None,
+        annotations: Vec::new(),
         context: Some(claimed.context.clone()),
     }
 }
@@ -401,6 +402,7 @@ impl Fixture {
             lease,
             settlement,
             log: None,
+            annotations: Vec::new(),
             context: None,
         };
         let done = self.store.complete(worker, vec![completion], None);

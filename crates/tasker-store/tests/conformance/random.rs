@@ -311,6 +311,7 @@ impl World {
                 lease: step.lease,
                 settlement,
                 log: None,
+                annotations: Vec::new(),
                 context: self.rng.random_bool(0.5).then(|| step.context.clone()),
             });
         }

@@ -5,6 +5,7 @@ mod server;
 mod patterns;
 mod typed;
 mod objects;
+mod annotations;
 mod failures;
 mod waiting;
 mod operators;

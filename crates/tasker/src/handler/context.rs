@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tasker_model::annotation::Annotation;
 use tasker_model::derived::{ItemContext, UndoContext};
 use tasker_model::id::{Position, StepKey, TaskId};
 use tasker_model::json::Json;
@@ -12,6 +14,7 @@ use tasker_model::template::{StepTemplate, TaskTemplate};
 use tasker_store::store::ClaimedStep;
 use tokio_util::sync::CancellationToken;
 
+use super::annotations::Annotations;
 use super::error::PermanentError;
 use super::log::AttemptLog;
 use super::progress::Reporter;
@@ -32,6 +35,7 @@ pub struct StepContext {
     states: Arc<States>,
     reporter: Reporter,
     part: Part,
+    annotations: Annotations,
 }
 
 /// What a step is part of: that decides what its task's context holds.
@@ -78,6 +82,7 @@ impl StepContext {
             states: Arc::default(),
             reporter,
             part: Part::Task,
+            annotations: Annotations::default(),
         }
     }
 
@@ -142,6 +147,10 @@ impl StepContext {
     }
 
     /// What was logged so far, by any clone.
+    pub(crate) fn annotations(&self) -> Annotations {
+        self.annotations.clone()
+    }
+
     pub(crate) fn attempt_log(&self) -> AttemptLog {
         self.log.clone()
     }
@@ -344,6 +353,22 @@ impl StepContext {
         self.log.push(line.as_ref());
     }
 
+    /// Notes something about the task: a JSON object of a type, kept with the task if this attempt
+    /// completes its step, and only then, in the same commit as its result.
+    ///
+    /// The error, which is permanent, says what is wrong with the note: it is no object, larger than 64 KiB,
+    /// or one of more than 100.
+    pub fn annotate<T: Serialize>(
+        &self,
+        annotation_type: impl AsRef<str>,
+        annotation: T,
+    ) -> Result<(), PermanentError> {
+        let annotation = Annotation::new(annotation_type, &annotation);
+        annotation
+            .and_then(|annotation| self.annotations.add(annotation))
+            .map_err(|error| PermanentError::new(error.to_string()).error_code("ANNOTATION"))
+    }
+
     /// Ends when this attempt is of no use any more: its task was cancelled, its time is over, or
     /// its lease was lost. Whatever it returns afterwards is ignored.
     pub async fn cancelled(&self) {
@@ -410,6 +435,7 @@ mod tests {
                 states: Arc::default(),
                 reporter: Reporter::default(),
                 part: Part::Task,
+                annotations: Annotations::default(),
                 template,
             }
         }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tasker_model::json::Json;
 use tasker_model::name::{Namespace, Queue, StepName, TaskName, Version};
 use tasker_model::request::TaskRequest;
 use tasker_model::template::{StepTemplate, TaskTemplate, TemplateSource};
 
 use super::argument::Arguments;
+use super::context::StepContext;
+use super::error::PermanentError;
 use super::reference::{Definer, Named, StepRef};
 use super::state::States;
 use super::step::{Plan, Step, StepCode, Typed, milliseconds};
@@ -18,6 +21,10 @@ use crate::error::{Error, HandlerProblem, InvalidHandler};
 /// Changes a request before it is checked.
 pub(crate) type Prepare = Arc<dyn Fn(&mut TaskRequest) -> Result<(), String> + Send + Sync>;
 
+/// Notes something about a task when a step of it is complete.
+pub(crate) type Annotate =
+    Arc<dyn Fn(&StepContext, &Json) -> Result<(), PermanentError> + Send + Sync>;
+
 /// A workflow: its definition and the code of its steps. Cheap to clone.
 #[derive(Clone)]
 pub struct TaskHandler {
@@ -25,6 +32,7 @@ pub struct TaskHandler {
     /// By the handler names of the definition.
     pub(crate) steps: Arc<[(String, StepCode)]>,
     pub(crate) prepare: Option<Prepare>,
+    pub(crate) annotate: Option<Annotate>,
 }
 
 impl std::fmt::Debug for TaskHandler {
@@ -59,6 +67,7 @@ impl TaskHandler {
             steps: Vec::new(),
             states: States::default(),
             prepare: None,
+            annotate: None,
             problems: Vec::new(),
         }
     }
@@ -72,6 +81,7 @@ impl TaskHandler {
             template,
             steps: steps.into(),
             prepare: None,
+            annotate: None,
         }
     }
 
@@ -102,6 +112,7 @@ pub struct Definition {
     steps: Vec<Step>,
     states: States,
     pub(super) prepare: Option<Prepare>,
+    pub(super) annotate: Option<Annotate>,
     problems: Vec<HandlerProblem>,
 }
 
@@ -169,7 +180,7 @@ impl Definition {
         let mut problems = std::mem::take(&mut self.problems);
         problems.extend(wiring::problems(&self.definer, &self.steps, &self.states));
         let states = Arc::new(std::mem::take(&mut self.states));
-        let prepare = self.prepare.take();
+        let (prepare, annotate) = (self.prepare.take(), self.annotate.take());
         let mut codes = Vec::with_capacity(self.steps.len());
         let performed = self.steps.iter().chain(undoing(&self.steps));
         for step in performed.filter(|step| step.plan.built_in.is_none()) {
@@ -182,6 +193,7 @@ impl Definition {
                 template,
                 steps: codes.into(),
                 prepare,
+                annotate,
             }),
             None => Err(InvalidHandler {
                 full_name,

@@ -4,9 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tasker_model::json::Json;
 use tasker_model::request::TaskRequest;
 
+use super::context::StepContext;
 use super::definition::{Definition, TaskHandler};
+use super::error::PermanentError;
 use crate::error::Error;
 
 /// A task handler, as a type. [`TaskHandler::of`] makes one of it.
@@ -44,6 +47,19 @@ pub trait TaskDefinition: Send + Sync + 'static {
     ) -> Result<(), String> {
         Ok(())
     }
+
+    /// Called once for each step that an attempt completes, with what will be its result, which is
+    /// recorded together with all that is noted here with [`StepContext::annotate`]. An error is kept in
+    /// the attempt's log and changes nothing else: the work has been done.
+    ///
+    /// Steps that were skipped, bypassed or resolved by hand are none that an attempt completes.
+    fn update_annotations(
+        &self,
+        _step: &StepContext,
+        _result: &Json,
+    ) -> Result<(), PermanentError> {
+        Ok(())
+    }
 }
 
 impl TaskHandler {
@@ -58,6 +74,11 @@ impl TaskHandler {
             definition = definition.deadline(deadline);
         }
         described.define_step_templates(&mut definition);
+        let described = Arc::new(described);
+        let annotated = described.clone();
+        definition.annotate = Some(Arc::new(move |step, result| {
+            annotated.update_annotations(step, result)
+        }));
         definition.prepare = Some(Arc::new(move |request| {
             described.establish_step_dependencies_and_defaults(request)
         }));
