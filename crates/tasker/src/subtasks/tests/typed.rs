@@ -12,7 +12,8 @@ use super::{detail, engine, result, run};
 use crate::handler::Definition;
 use crate::{
     Context, Counted, IdempotencyKey, Index, Item, Parent, PermanentError, State, Step,
-    StepContext, StepRef, StepResult, Task, TaskHandler, Tasker, Undone, map, step, subtask,
+    StepContext, StepHandler, StepRef, StepResult, Task, TaskHandler, Tasker, Undone, map, step,
+    subtask,
 };
 
 fn definition(name: &str) -> Definition {
@@ -63,6 +64,17 @@ async fn resize(Index(place): Index, Item(image): Item<Image>) -> StepResult<Str
     }
 }
 
+/// An object.
+struct Names;
+
+impl StepHandler for Names {
+    type Output = String;
+
+    async fn process(&self, step: &StepContext) -> StepResult<String> {
+        Ok(step.item::<Image>()?.name)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_step_takes_the_results_of_a_map_and_a_map_runs_over_them() {
     async fn join(Parent(thumbs): Parent<Vec<String>>) -> StepResult<String> {
@@ -75,6 +87,8 @@ async fn a_later_step_takes_the_results_of_a_map_and_a_map_runs_over_them() {
     let mut photos = definition("photos");
     let list = photos.add(step("in", list));
     let thumbs = photos.add(map("my thumbs", resize).over(&list).concurrency(2));
+    let named = map("names", Names).over_expression::<Image>("context.images");
+    photos.add(named);
     photos.add(step("join", join).after(&thumbs));
     photos.add(map("length", length).over(&thumbs));
     let context = json!({"images": [{"name": "a"}, {"name": "bcd"}]});
@@ -82,6 +96,7 @@ async fn a_later_step_takes_the_results_of_a_map_and_a_map_runs_over_them() {
     let found = detail(&tasker, task.id()).await;
     assert_eq!(result(&found, "join"), json!("0: a, 1: bcd"));
     assert_eq!(result(&found, "length"), json!([4, 6]));
+    assert_eq!(result(&found, "names"), json!(["a", "bcd"]));
     tasker.stop().await.unwrap();
 }
 
