@@ -66,9 +66,9 @@ struct Instead {
     /// Instead: what a step costs in a task of 10,000 steps, beside a task of 10
     #[arg(long)]
     large_tasks: bool,
-    /// Instead: what an item costs in a list of 100,000, beside a list of 100
-    #[arg(long)]
-    maps: bool,
+    /// Instead: what an item costs in a list of so many, beside a list of 100
+    #[arg(long, value_name = "ITEMS")]
+    maps: Option<u32>,
     /// Instead: what a step costs with so many finished tasks in the store
     #[arg(long, value_name = "TASKS")]
     history: Option<u32>,
@@ -187,8 +187,8 @@ async fn instead(arguments: &Arguments) -> Option<Result<(), Box<dyn Error>>> {
         load::work_on(url).await
     } else if *large_tasks {
         scale::large_tasks(kind, folder).await
-    } else if *maps {
-        maps::maps(kind, folder).await
+    } else if let Some(items) = maps {
+        maps::maps(kind, folder, *items).await
     } else if let Some(seconds) = idle {
         scale::idle(kind, folder, Duration::from_secs(*seconds)).await
     } else if let Some(finished) = history {

@@ -12,7 +12,6 @@ use crate::place::{Kind, Place};
 use crate::{median, start_with};
 
 const SHORT: u32 = 100;
-const LONG: u32 = 100_000;
 /// How many short lists stand for one figure.
 const SHORT_LISTS: u32 = 20;
 const ROUNDS: usize = 3;
@@ -46,9 +45,9 @@ fn handler() -> Result<TaskHandler, Box<dyn Error>> {
         .bind(&file)?)
 }
 
-/// Prints what an item costs in a list of 100,000 beside one of 100, what memory the long one needs, and how
+/// Prints what an item costs in a long list beside one of 100, what memory the long one needs, and how
 /// long a page about its task takes.
-pub(crate) async fn maps(kind: Kind, folder: &Path) -> Result<(), Box<dyn Error>> {
+pub(crate) async fn maps(kind: Kind, folder: &Path, items: u32) -> Result<(), Box<dyn Error>> {
     let (mut short, mut long, mut pages) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let place = Place::fresh(kind, folder).await?;
@@ -59,15 +58,15 @@ pub(crate) async fn maps(kind: Kind, folder: &Path) -> Result<(), Box<dyn Error>
         }
         short.push(started.elapsed().as_secs_f64() * 1e6 / f64::from(SHORT * SHORT_LISTS));
         let started = Instant::now();
-        let task = run(&tasker, LONG).await?;
-        long.push(started.elapsed().as_secs_f64() * 1e6 / f64::from(LONG));
+        let task = run(&tasker, items).await?;
+        long.push(started.elapsed().as_secs_f64() * 1e6 / f64::from(items));
         pages.push(page_ms(&tasker, &task).await?);
         tasker.stop().await?;
         place.remove().await?;
     }
     let (short, long) = (median(short), median(long));
     println!(
-        "an item of {SHORT}: {short:.1} µs; of {LONG}: {long:.1} µs; {:.2}x",
+        "an item of {SHORT}: {short:.1} µs; of {items}: {long:.1} µs; {:.2}x",
         long / short
     );
     println!(

@@ -23,6 +23,7 @@ mod complete;
 mod held;
 mod sheet;
 mod signal;
+mod subtask;
 mod query;
 mod figures;
 mod delete;
@@ -200,27 +201,27 @@ impl Store for PostgresStore {
 
     fn subtasks(
         &self,
-        _step: StepKey,
-        _from: u32,
-        _limit: usize,
+        step: StepKey,
+        from: u32,
+        limit: usize,
     ) -> BoxFuture<'_, Result<Vec<SubtaskRecord>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        self.run(|inner| async move { inner.subtasks(step, from, limit).await })
     }
 
     fn aftermaths(
         &self,
-        _templates: Vec<TemplateId>,
-        _limit: usize,
+        templates: Vec<TemplateId>,
+        limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Aftermath>, StoreError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        self.run(|inner| async move { inner.aftermaths(templates, limit).await })
     }
 
     fn end_aftermath(
         &self,
-        _task_id: TaskId,
-        _since: Timestamp,
+        task_id: TaskId,
+        since: Timestamp,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async { Ok(()) })
+        self.run(|inner| async move { inner.end_aftermath(task_id, since).await })
     }
 
     fn heartbeat(

@@ -12,6 +12,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use tasker_model::event::Fact;
 use tasker_model::id::{StepKey, TaskId, WorkerId};
@@ -241,15 +242,12 @@ impl Subtasks {
         let mut from = 0;
         loop {
             let page = self.store.subtasks(step, from, PAGE).await?;
-            for subtask in &page {
-                if SubtaskStanding::from(subtask.state) == SubtaskStanding::Failed
-                    && !self.retried(subtask).await?
-                {
-                    let request = self.same_request(subtask.task_id).await?;
-                    let (place, old) = (subtask.ordinal, Some(subtask.task_id));
-                    let new = self.new_task(attempt.lease, tally.plan, place, old, request);
-                    self.create(vec![new]).await?;
-                }
+            // All at the same time, so that they share commits.
+            let failed = of(&page, SubtaskStanding::Failed);
+            let again = failed.map(|subtask| self.replacement(attempt, tally, subtask));
+            let again: Vec<NewTask> = try_join_all(again).await?.into_iter().flatten().collect();
+            if !again.is_empty() {
+                self.create(again).await?;
             }
             match page.last() {
                 Some(last) if page.len() == PAGE => from = last.ordinal + 1,
@@ -258,6 +256,27 @@ impl Subtasks {
         }
         (self.notify)(Notice::Due);
         Ok(())
+    }
+
+    /// What is to stand in the place of a sub-task, unless that itself goes round again.
+    async fn replacement(
+        &self,
+        attempt: &Attempt,
+        tally: SubtaskTally,
+        subtask: &SubtaskRecord,
+    ) -> Result<Option<NewTask>, Stop> {
+        if self.retried(subtask).await? {
+            return Ok(None);
+        }
+        let request = self.same_request(subtask.task_id).await?;
+        let (place, old) = (subtask.ordinal, Some(subtask.task_id));
+        Ok(Some(self.new_task(
+            attempt.lease,
+            tally.plan,
+            place,
+            old,
+            request,
+        )))
     }
 
     /// Sends a failed sub-task round again; not so one that was cancelled, or is undone.
@@ -290,11 +309,8 @@ impl Subtasks {
         let mut from = 0;
         loop {
             let page = self.store.subtasks(step, from, PAGE).await?;
-            for subtask in &page {
-                if SubtaskStanding::from(subtask.state) == SubtaskStanding::Open {
-                    cancel(&*self.store, subtask.task_id).await?;
-                }
-            }
+            let open = of(&page, SubtaskStanding::Open);
+            try_join_all(open.map(|subtask| cancel(&*self.store, subtask.task_id))).await?;
             match page.last() {
                 Some(last) if page.len() == PAGE => from = last.ordinal + 1,
                 _ => break,
@@ -347,6 +363,12 @@ impl Subtasks {
         );
         Err(permanent("SUBTASKS_TOO_DEEP", text).into())
     }
+}
+
+/// Those of a page that stand so.
+fn of(page: &[SubtaskRecord], standing: SubtaskStanding) -> impl Iterator<Item = &SubtaskRecord> {
+    let stands = move |subtask: &&SubtaskRecord| SubtaskStanding::from(subtask.state) == standing;
+    page.iter().filter(stands)
 }
 
 /// Cancels a task that somebody else may have ended meanwhile.

@@ -3,7 +3,8 @@
 -- Every table of a task leads with task_id, a UUIDv7: rows of one task lie together, and those of
 -- one day, too. The row in tasker_tasks is the lock of all that belongs to the task: whoever
 -- changes a step has locked it, in the order of task_id or skipping what is locked, so that no two
--- transactions can wait for each other.
+-- transactions can wait for each other. Rows of tasker_subtasks are locked after that
+-- (tasker_count_subtasks).
 
 CREATE TABLE tasker_templates (
     template_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -17,6 +18,8 @@ CREATE TABLE tasker_templates (
     roots        int         NOT NULL,
     -- Whether a step's trigger rule counts how its parents end.
     counts_ends  boolean     NOT NULL,
+    -- Whether something may be left to do once a task of it has failed or was cancelled.
+    has_aftermath boolean    NOT NULL,
     definition   text        NOT NULL,
     created_at   timestamptz NOT NULL
 );
@@ -73,7 +76,15 @@ CREATE TABLE tasker_tasks (
     finished_at     timestamptz,
     deadline_at     timestamptz,
     -- As its template's, at hand where the task is.
-    counts_ends     boolean     NOT NULL
+    counts_ends     boolean     NOT NULL,
+    -- The task and step that started it; without a step it undoes that task. The ordinal is its place among
+    -- the step's sub-tasks; null if another has taken its place. Held: not due until another one ends.
+    parent_task     uuid,
+    parent_position int,
+    ordinal         int,
+    held            boolean     NOT NULL DEFAULT false,
+    -- Since when something is left to do of a task that has failed or was cancelled.
+    aftermath_at    timestamptz
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1);
 
 -- Only unfinished tasks have a deadline, so finished ones cost the sweep nothing.
@@ -83,6 +94,32 @@ CREATE INDEX tasker_tasks_deadline ON tasker_tasks (deadline_at) WHERE deadline_
 -- history are left out, and with them the cost of an index entry per finished task.
 CREATE INDEX tasker_tasks_attention ON tasker_tasks (state, task_id)
     WHERE state IN ('pending', 'in_progress', 'error');
+
+CREATE INDEX tasker_tasks_parent ON tasker_tasks (parent_task, parent_position, ordinal)
+    WHERE parent_task IS NOT NULL;
+-- Those that are not final: the next one that is held, and those that nobody waits for any more.
+CREATE INDEX tasker_tasks_open_subtasks ON tasker_tasks (parent_task, parent_position, held, ordinal)
+    WHERE parent_task IS NOT NULL AND state IN ('pending', 'in_progress');
+CREATE INDEX tasker_tasks_aftermath ON tasker_tasks (aftermath_at) WHERE aftermath_at IS NOT NULL;
+
+-- What a step means to start, and what has become of it: counted with every end of a sub-task.
+CREATE TABLE tasker_subtasks (
+    task_id      uuid    NOT NULL,
+    position     int     NOT NULL,
+    planned      int     NOT NULL,
+    concurrency  int     NOT NULL,
+    max_failures int     NOT NULL,
+    gather       text    NOT NULL,
+    created      int     NOT NULL,
+    open         int     NOT NULL,
+    held         int     NOT NULL,
+    failed       int     NOT NULL,
+    -- Whether a sub-task or the step should be due, but somebody had its task locked: left to the next look.
+    unsettled    boolean NOT NULL,
+    PRIMARY KEY (task_id, position)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 1);
+
+CREATE INDEX tasker_subtasks_unsettled ON tasker_subtasks (task_id, position) WHERE unsettled;
 
 -- What a task was asked with: written once, and kept apart from the row that every commit rewrites.
 CREATE TABLE tasker_requests (

@@ -13,7 +13,8 @@
 -- the record, write the row. Loops over arrays that are sorted by task end with a row of nulls, which
 -- closes the last task.
 
--- What a verb answers: one row of kind summary, and one per claimed step and finished task.
+-- What a verb answers: one row of kind summary, and one per claimed step and finished task. Of a finished
+-- task, position says that it is a sub-task.
 CREATE TYPE tasker_answer AS (
     kind          text,
     task_id       uuid,
@@ -29,8 +30,29 @@ CREATE TYPE tasker_answer AS (
     next_due      timestamptz,
     left_due      boolean,
     states        text[],
-    signal        text
+    signal        text,
+    subtasks      text
 );
+
+-- When a step is due that waits for nothing but a signal or its sub-tasks (NEVER in wait.rs).
+CREATE FUNCTION tasker_never() RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT to_timestamp(253370764800)
+$$;
+
+-- The sub-tasks of a step as subtask.rs reads them.
+CREATE FUNCTION tasker_tally(c tasker_subtasks) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN c.task_id IS NOT NULL THEN json_build_object(
+        'count', c.planned, 'concurrency', c.concurrency, 'max_failures', c.max_failures, 'gather', c.gather,
+        'created', c.created, 'open', c.open, 'held', c.held, 'failed', c.failed)::text END
+$$;
+
+-- Whether a step that waits for its sub-tasks is due.
+CREATE FUNCTION tasker_is_decided(c tasker_subtasks) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT c.open = 0 OR c.failed > c.max_failures
+$$;
 
 -- What the handlers of claimed steps need: the task's context and the parents' results, in the order
 -- in which the step names its parents. p_wanted says of which steps.
@@ -41,10 +63,11 @@ BEGIN
     RETURN QUERY
     SELECT 'claimed', c.task_id, c.position, s.attempts, s.attempt_limit, s.template_id, NULL::text,
            r.context::text, p.results, NULL::int[], s.waited_until, NULL::timestamptz, NULL::boolean, p.states,
-           s.signal::text
+           s.signal::text, tasker_tally(u)
     FROM unnest(p_tasks, p_positions, p_wanted) WITH ORDINALITY AS c (task_id, position, wanted, ordinal)
     JOIN tasker_steps s ON s.task_id = c.task_id AND s.position = c.position
     JOIN tasker_requests r ON r.task_id = c.task_id
+    LEFT JOIN tasker_subtasks u ON u.task_id = c.task_id AND u.position = c.position
     CROSS JOIN LATERAL (
         SELECT array_agg(p.result::text ORDER BY e.ordinal) AS results,
                array_agg(p.state ORDER BY e.ordinal) AS states
@@ -112,14 +135,144 @@ BEGIN
         VALUES (p_task.task_id, p_task.transitions, v_from, p_task.state, p_now);
         p_task.finished_at := p_now;
         p_task.deadline_at := NULL;
-        RETURN NEXT ROW('finished', p_task.task_id, NULL, NULL, NULL, NULL, p_task.state, NULL, NULL, NULL,
-                        NULL, NULL, NULL, NULL, NULL)::tasker_answer;
+        IF p_task.state <> 'complete' THEN
+            SELECT CASE WHEN has_aftermath THEN p_now ELSE p_task.aftermath_at END INTO p_task.aftermath_at
+            FROM tasker_templates
+            WHERE template_id = p_task.template_id;
+        END IF;
+        RETURN NEXT ROW('finished', p_task.task_id, p_task.parent_position, NULL, NULL, NULL, p_task.state, NULL, NULL, NULL,
+                        NULL, NULL, NULL, NULL, NULL, NULL)::tasker_answer;
     END IF;
     UPDATE tasker_tasks
     SET state = p_task.state, done_steps = p_task.done_steps, open_steps = p_task.open_steps,
         failed_steps = p_task.failed_steps, transitions = p_task.transitions,
-        finished_at = p_task.finished_at, deadline_at = p_task.deadline_at
+        finished_at = p_task.finished_at, deadline_at = p_task.deadline_at,
+        aftermath_at = p_task.aftermath_at
     WHERE task_id = p_task.task_id;
+END $$;
+
+-- Counts what became of sub-tasks for the steps that started them, starts others that are held, and wakes
+-- steps that need not wait any longer. Gives whether something was left due.
+--
+-- p_tasks are sub-tasks that have moved, p_from from which states (null: they are new); p_parents and
+-- p_positions are steps that begin to wait for theirs.
+--
+-- Whoever counts comes to it last: it has locked all its tasks, and goes on to commit. So the order is that of
+-- 0001_tables.sql: tasks by their ids, then tallies by theirs, and with a tally locked nobody waits for anything
+-- but a later tally. That the tally changes the steps of other tasks, whose rows are their locks, is what
+-- tasker_settle is for.
+CREATE FUNCTION tasker_count_subtasks(
+    p_now timestamptz, p_tasks uuid[], p_from text[], p_parents uuid[], p_positions int[])
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_tally tasker_subtasks;
+    v_settled record;
+    v_left_due boolean := false;
+    c record;
+BEGIN
+    FOR c IN
+        SELECT m.parent, m.position, sum(m.created)::int AS created, sum(m.is_open - m.was_open)::int AS open,
+               sum(CASE WHEN m.held THEN m.is_open - 1 + m.created ELSE 0 END)::int AS held,
+               sum(m.is_failed - m.was_failed)::int AS failed
+        FROM (
+            SELECT t.parent_task AS parent, t.parent_position AS position, t.held,
+                   (f.state IS NULL)::int AS created,
+                   coalesce(f.state IN ('pending', 'in_progress'), false)::int AS was_open,
+                   coalesce(f.state IN ('error', 'cancelled'), false)::int AS was_failed,
+                   (t.state IN ('pending', 'in_progress'))::int AS is_open,
+                   (t.state IN ('error', 'cancelled'))::int AS is_failed
+            FROM unnest(p_tasks, p_from) AS f (task_id, state)
+            JOIN tasker_tasks t ON t.task_id = f.task_id
+            WHERE t.ordinal IS NOT NULL
+            UNION ALL
+            SELECT w.parent, w.position, false, 0, 0, 0, 0, 0
+            FROM unnest(p_parents, p_positions) AS w (parent, position)
+        ) m
+        GROUP BY m.parent, m.position
+        ORDER BY m.parent, m.position
+    LOOP
+        -- Nothing of a task that was deleted is left to be counted.
+        UPDATE tasker_subtasks
+        SET created = created + c.created, open = open + c.open, held = held + c.held, failed = failed + c.failed
+        WHERE task_id = c.parent AND position = c.position
+        RETURNING * INTO v_tally;
+        CONTINUE WHEN NOT FOUND;
+        IF c.held < 0 THEN
+            UPDATE tasker_tasks
+            SET held = false
+            WHERE task_id = ANY (p_tasks) AND parent_task = c.parent AND parent_position = c.position
+              AND held AND state NOT IN ('pending', 'in_progress');
+        END IF;
+        v_settled := tasker_settle(p_now, v_tally);
+        v_left_due := v_left_due OR v_settled.made_due OR v_settled.unsettled;
+    END LOOP;
+    RETURN v_left_due;
+END $$;
+
+-- Starts sub-tasks that are held while there is room, and wakes the step that waits for them if that is decided.
+-- The caller has locked the tally.
+--
+-- Their tasks are locked only if nobody else has: a wait here would be one in the wrong order. What was locked
+-- is left to a look (tasker_claim). A step that is about to wait has not yet been counted: it finds the tally as
+-- this leaves it.
+CREATE FUNCTION tasker_settle(
+    p_now timestamptz, p_tally tasker_subtasks, OUT made_due boolean, OUT unsettled boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_now timestamptz := coalesce(p_now, clock_timestamp());
+    v_failed boolean := p_tally.failed > p_tally.max_failures;
+    v_room int := CASE
+        WHEN v_failed THEN 0
+        ELSE least(p_tally.concurrency - p_tally.open + p_tally.held, p_tally.held)
+    END;
+    v_released uuid[];
+    v_count int := 0;
+BEGIN
+    made_due := false;
+    unsettled := false;
+    IF v_room > 0 THEN
+        SELECT array_agg(h.task_id) INTO v_released
+        FROM (SELECT t.task_id
+              FROM tasker_tasks t
+              WHERE t.parent_task = p_tally.task_id AND t.parent_position = p_tally.position AND t.held
+                AND t.state IN ('pending', 'in_progress')
+              ORDER BY t.ordinal
+              LIMIT v_room
+              FOR NO KEY UPDATE SKIP LOCKED) h;
+        v_count := coalesce(cardinality(v_released), 0);
+        UPDATE tasker_tasks SET held = false WHERE task_id = ANY (v_released);
+        UPDATE tasker_steps
+        SET due_at = v_now
+        WHERE task_id = ANY (v_released) AND state = 'pending' AND due_at = tasker_never();
+        made_due := v_count > 0;
+        unsettled := v_count < v_room;
+    END IF;
+    IF tasker_is_decided(p_tally)
+       AND EXISTS (SELECT FROM tasker_steps
+                   WHERE task_id = p_tally.task_id AND position = p_tally.position AND state = 'pending'
+                     AND due_at = tasker_never() AND awaits IS NULL) THEN
+        PERFORM 1 FROM tasker_tasks WHERE task_id = p_tally.task_id FOR NO KEY UPDATE SKIP LOCKED;
+        IF FOUND THEN
+            UPDATE tasker_steps
+            SET due_at = v_now
+            WHERE task_id = p_tally.task_id AND position = p_tally.position AND state = 'pending'
+              AND due_at = tasker_never() AND awaits IS NULL;
+            made_due := true;
+        ELSE
+            unsettled := true;
+        END IF;
+    END IF;
+    IF v_count > 0 OR unsettled OR p_tally.unsettled THEN
+        UPDATE tasker_subtasks
+        SET held = p_tally.held - v_count, unsettled = tasker_settle.unsettled
+        WHERE task_id = p_tally.task_id AND position = p_tally.position;
+    END IF;
 END $$;
 
 -- Takes steps that are due, oldest first, of tasks that nobody else has locked.
@@ -165,7 +318,7 @@ BEGIN
         PERFORM pg_advisory_xact_lock(v_look);
     ELSIF NOT pg_try_advisory_xact_lock(v_look) THEN
         RETURN NEXT ROW('summary', NULL, NULL, 0, NULL, NULL, 'busy', NULL, NULL, NULL, NULL, NULL,
-                        false, NULL, NULL)::tasker_answer;
+                        false, NULL, NULL, NULL)::tasker_answer;
         RETURN;
     END IF;
     v_now := coalesce(p_now, clock_timestamp());
@@ -321,7 +474,7 @@ BEGIN
         EXIT WHEN v_lost = 0 OR v_slots = 0;
     END LOOP;
     RETURN NEXT ROW('summary', NULL, NULL, v_taken, NULL, NULL, NULL, NULL, NULL, NULL, v_now, v_reached,
-                    v_left_due, NULL, NULL)::tasker_answer;
+                    v_left_due, NULL, NULL, NULL)::tasker_answer;
 END $$;
 
 -- Fails every open step of tasks whose deadline has passed; running attempts lose their lease.
@@ -367,12 +520,15 @@ END $$;
 -- The arrays have one element per task. p_takes: how many of its roots, by position, the worker takes at
 -- once. p_bypass holds JSON arrays of names. Answers name the tasks that were not created: word is
 -- existing or duplicate, task_id the task that is meant, and numbers its place from 1. Claimed roots are
--- answered without inputs: the caller has them.
+-- answered without inputs: the caller has them. The last four are of sub-tasks, and of a task that undoes
+-- another.
 CREATE FUNCTION tasker_create(
     p_now timestamptz, p_ids uuid[], p_template_ids bigint[], p_contexts text[], p_initiators text[],
     p_source_systems text[], p_reasons text[], p_tags text[], p_bypass text[],
     p_requested_at timestamptz[], p_keys text[], p_identities text[], p_since timestamptz[],
-    p_priorities int[], p_start_at timestamptz[], p_takes int[], p_worker uuid, p_lease_ms bigint)
+    p_priorities int[], p_start_at timestamptz[], p_takes int[], p_worker uuid, p_lease_ms bigint,
+    p_parent uuid DEFAULT NULL, p_parent_position int DEFAULT NULL, p_ordinals int[] DEFAULT NULL,
+    p_held boolean[] DEFAULT NULL)
 RETURNS SETOF tasker_answer
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
@@ -418,7 +574,7 @@ BEGIN
         IF v_known[i] IS NOT NULL OR NOT FOUND THEN
             RETURN NEXT ROW('created', coalesce(v_known[i], v_id), NULL, NULL, NULL, NULL,
                             coalesce(v_words[i], 'existing'), NULL, NULL, ARRAY[i], NULL, NULL,
-                            NULL, NULL, NULL)::tasker_answer;
+                            NULL, NULL, NULL, NULL)::tasker_answer;
             CONTINUE;
         END IF;
         IF v_template_id IS DISTINCT FROM p_template_ids[i] THEN
@@ -430,10 +586,12 @@ BEGIN
         v_takes := CASE WHEN v_limited THEN 0 ELSE p_takes[i] END;
         -- All that is recorded of a creation is known beforehand, numbers included.
         INSERT INTO tasker_tasks (task_id, template_id, state, total_steps, done_steps, open_steps, failed_steps,
-                                  cancelled_steps, transitions, created_at, deadline_at, counts_ends)
+                                  cancelled_steps, transitions, created_at, deadline_at, counts_ends,
+                                  parent_task, parent_position, ordinal, held)
         VALUES (v_id, p_template_ids[i], CASE WHEN v_takes > 0 THEN 'in_progress' ELSE 'pending' END,
                 v_steps, 0, v_roots, 0, 0, 1 + v_steps + v_takes + (v_takes > 0)::int, v_now,
-                v_now + v_deadline, v_counts_ends);
+                v_now + v_deadline, v_counts_ends,
+                p_parent, p_parent_position, p_ordinals[i], coalesce(p_held[i], false));
         INSERT INTO tasker_transitions (task_id, sequence, to_state, at) VALUES (v_id, 1, 'pending', v_now);
         INSERT INTO tasker_transitions (task_id, sequence, position, to_state, at)
         SELECT v_id, 2 + position, position, 'pending', v_now
@@ -442,7 +600,10 @@ BEGIN
         INSERT INTO tasker_steps (task_id, position, attempts, attempt_limit, lost_attempts, unfinished_parents,
                                   priority, template_id, due_at, state, queue, name, awaited)
         SELECT v_id, position, 0, attempt_limit, 0, parents, p_priorities[i], template_id,
-               CASE WHEN parents = 0 THEN greatest(v_now, p_start_at[i]) END, 'pending', queue, name, awaited
+               CASE WHEN parents > 0 THEN NULL
+                    WHEN p_held[i] THEN tasker_never()
+                    ELSE greatest(v_now, p_start_at[i]) END,
+               'pending', queue, name, awaited
         FROM tasker_template_steps
         WHERE template_id = p_template_ids[i] AND (root > v_takes OR root IS NULL);
         IF v_takes > 0 THEN
@@ -460,7 +621,7 @@ BEGIN
                 RETURNING position, attempt_limit
             LOOP
                 RETURN NEXT ROW('claimed', v_id, r.position, 1, r.attempt_limit, p_template_ids[i], NULL, NULL,
-                                NULL, NULL, NULL, NULL, NULL, NULL, NULL)::tasker_answer;
+                                NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::tasker_answer;
             END LOOP;
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
                                             worker)
@@ -473,7 +634,103 @@ BEGIN
         END IF;
     END LOOP;
     RETURN NEXT ROW('summary', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, v_now, NULL,
-                    v_limited, NULL, NULL)::tasker_answer;
+                    v_limited, NULL, NULL, NULL)::tasker_answer;
+END $$;
+
+-- Creates the sub-tasks of a step, or what undoes a task, in one call: nothing of them is claimed by it. Those
+-- that nobody wants any more, since the attempt has lost its lease or what is to be undone has neither failed nor
+-- been cancelled, are answered with the word unwanted.
+--
+-- p_position is null for an undo. p_holder and p_attempt are of the lease; p_replaces names the cancelled
+-- sub-tasks whose places are taken. The rest is as in tasker_create. The parent is locked, so that all of this
+-- is over before anything else becomes of it.
+CREATE FUNCTION tasker_create_subtasks(
+    p_now timestamptz, p_parent uuid, p_position int, p_holder uuid, p_attempt int, p_planned int,
+    p_concurrency int, p_max_failures int, p_gather text, p_ordinals int[], p_replaces uuid[],
+    p_ids uuid[], p_template_ids bigint[], p_contexts text[], p_initiators text[],
+    p_source_systems text[], p_reasons text[], p_tags text[], p_bypass text[],
+    p_requested_at timestamptz[], p_keys text[], p_identities text[], p_since timestamptz[],
+    p_priorities int[], p_start_at timestamptz[])
+RETURNS SETOF tasker_answer
+LANGUAGE plpgsql
+SET search_path FROM CURRENT
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    v_wanted boolean;
+    v_tally tasker_subtasks;
+    v_replaced int := 0;
+    v_room int;
+    v_held boolean[];
+    v_known int[] := '{}';
+    v_answer tasker_answer;
+BEGIN
+    PERFORM 1
+    FROM tasker_tasks
+    WHERE task_id = ANY (array_append(p_replaces, p_parent))
+    ORDER BY task_id
+    FOR NO KEY UPDATE;
+    IF p_position IS NULL THEN
+        SELECT state IN ('error', 'cancelled') INTO v_wanted FROM tasker_tasks WHERE task_id = p_parent;
+    ELSE
+        SELECT true INTO v_wanted
+        FROM tasker_steps
+        WHERE task_id = p_parent AND position = p_position AND attempts = p_attempt AND worker = p_holder
+          AND state = 'in_progress';
+    END IF;
+    IF v_wanted IS NOT TRUE THEN
+        FOR i IN 1 .. cardinality(p_ids) LOOP
+            RETURN NEXT ROW('created', p_ids[i], NULL, NULL, NULL, NULL, 'unwanted', NULL, NULL, ARRAY[i], NULL,
+                            NULL, NULL, NULL, NULL, NULL)::tasker_answer;
+        END LOOP;
+        RETURN NEXT ROW('summary', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                        coalesce(p_now, clock_timestamp()), NULL, false, NULL, NULL, NULL)::tasker_answer;
+        RETURN;
+    END IF;
+    IF p_position IS NOT NULL THEN
+        -- What came first counts.
+        INSERT INTO tasker_subtasks (task_id, position, planned, concurrency, max_failures, gather, created, open,
+                                     held, failed, unsettled)
+        VALUES (p_parent, p_position, p_planned, p_concurrency, p_max_failures, p_gather, 0, 0, 0, 0, false)
+        ON CONFLICT DO NOTHING;
+        UPDATE tasker_tasks t
+        SET ordinal = NULL
+        FROM unnest(p_replaces, p_ordinals) AS r (task_id, ordinal)
+        WHERE t.task_id = r.task_id AND t.parent_task = p_parent AND t.parent_position = p_position
+          AND t.ordinal = r.ordinal AND t.state = 'cancelled';
+        GET DIAGNOSTICS v_replaced = ROW_COUNT;
+        -- Not locked yet: others can only make more room meanwhile, and then what is held is released below.
+        SELECT * INTO v_tally FROM tasker_subtasks WHERE task_id = p_parent AND position = p_position;
+        v_room := CASE WHEN v_tally.failed - v_replaced > v_tally.max_failures THEN 0
+                       ELSE v_tally.concurrency - v_tally.open + v_tally.held END;
+        SELECT array_agg(n.nth > v_room ORDER BY n.place) INTO v_held
+        FROM (SELECT i.place,
+                     count(*) FILTER (WHERE NOT EXISTS (SELECT FROM tasker_tasks t WHERE t.task_id = i.id))
+                         OVER (ORDER BY i.place) AS nth
+              FROM unnest(p_ids) WITH ORDINALITY AS i (id, place)) n;
+    END IF;
+    FOR v_answer IN
+        SELECT *
+        FROM tasker_create(p_now, p_ids, p_template_ids, p_contexts, p_initiators, p_source_systems, p_reasons,
+                           p_tags, p_bypass, p_requested_at, p_keys, p_identities, p_since, p_priorities,
+                           p_start_at, array_fill(0, ARRAY[cardinality(p_ids)]), NULL, 0, p_parent, p_position,
+                           p_ordinals, v_held)
+    LOOP
+        IF v_answer.kind = 'created' THEN
+            v_known := v_known || v_answer.numbers;
+        ELSIF v_answer.kind = 'summary' AND p_position IS NOT NULL THEN
+            UPDATE tasker_subtasks
+            SET created = created - v_replaced, failed = failed - v_replaced
+            WHERE task_id = p_parent AND position = p_position AND v_replaced > 0;
+            PERFORM tasker_count_subtasks(
+                p_now, ARRAY(SELECT i.id FROM unnest(p_ids) WITH ORDINALITY AS i (id, place)
+                             WHERE i.place <> ALL (v_known)),
+                '{}', '{}', '{}');
+        END IF;
+        RETURN NEXT v_answer;
+    END LOOP;
 END $$;
 
 -- Which requests mean a task that exists. Equal requests wait for each other here, in one order; then one
@@ -587,16 +844,38 @@ DECLARE
     v_now timestamptz := coalesce(p_now, clock_timestamp());
     v_answer tasker_answer;
     v_next timestamptz;
+    v_ended uuid[] := '{}';
+    v_tally tasker_subtasks;
+    v_settled record;
 BEGIN
-    RETURN QUERY SELECT * FROM tasker_past_deadline(v_now);
+    FOR v_answer IN SELECT * FROM tasker_past_deadline(v_now) LOOP
+        IF v_answer.position IS NOT NULL THEN
+            v_ended := v_ended || v_answer.task_id;
+        END IF;
+        RETURN NEXT v_answer;
+    END LOOP;
     FOR v_answer IN
         SELECT * FROM tasker_take_due(p_now, p_worker, make_interval(secs => p_lease_ms / 1000.0), p_slots,
                                       p_queues, p_templates, p_due_after, p_leased_after, true)
     LOOP
         IF v_answer.kind <> 'summary' THEN
+            IF v_answer.kind = 'finished' AND v_answer.position IS NOT NULL THEN
+                v_ended := v_ended || v_answer.task_id;
+            END IF;
             RETURN NEXT v_answer;
             CONTINUE;
         END IF;
+        IF v_ended <> '{}' THEN
+            v_answer.left_due := tasker_count_subtasks(p_now, v_ended, array_fill('in_progress'::text, ARRAY[cardinality(v_ended)]), '{}', '{}')
+                                 OR v_answer.left_due;
+        END IF;
+        FOR v_tally IN
+            SELECT * FROM tasker_subtasks WHERE unsettled ORDER BY task_id, position LIMIT 100
+            FOR NO KEY UPDATE SKIP LOCKED
+        LOOP
+            v_settled := tasker_settle(p_now, v_tally);
+            v_answer.left_due := v_answer.left_due OR v_settled.made_due;
+        END LOOP;
         IF v_answer.attempt < p_slots THEN
             SELECT min(n.at) INTO v_next
             FROM (
@@ -613,6 +892,7 @@ BEGIN
                           AND s.state <> 'in_progress'
                         LIMIT 1) d
                     WHERE NOT EXISTS (SELECT FROM tasker_queues q WHERE q.queue = r.queue))
+                   OR EXISTS (SELECT FROM tasker_subtasks WHERE unsettled)
                 UNION ALL
                 SELECT d.due_at
                 FROM unnest(p_queues, p_templates) AS r (queue, template_id)
@@ -646,7 +926,7 @@ END $$;
 -- Records the ends of attempts, makes children due or hands them over, and takes what is due.
 --
 -- The arrays have one element per completion and are sorted by task. p_ends: complete, error, skipped, pending
--- (handed back) or waiting. p_delays_ms: when to try again after a failure; null if for good; or how long
+-- (handed back), waiting or subtasks (waiting for those that it has started). p_delays_ms: when to try again after a failure; null if for good; or how long
 -- to wait, unless p_until says until when. p_words: why it was skipped, or the signal that it waits for. p_limited: the
 -- failure may be tried again, but the worker believes that no attempt is left; the limit may have been
 -- raised meanwhile. p_slots is 0 without a budget. p_runs: what the worker runs, as `template:queue`;
@@ -689,6 +969,10 @@ DECLARE
     v_look text;
     v_reached timestamptz;
     v_taken boolean;
+    v_ready boolean;
+    v_ended uuid[] := '{}';
+    v_waiting_tasks uuid[] := '{}';
+    v_waiting_positions int[] := '{}';
     e record;
 BEGIN
     -- One round more than there are completions: it closes the last task.
@@ -737,7 +1021,7 @@ BEGIN
                         IF p_known AND e.parents = e.child_parents THEN
                             RETURN NEXT ROW('claimed', v_task.task_id, e.child, v_child.attempts,
                                             v_child.attempt_limit, v_task.template_id, NULL, NULL, NULL, NULL,
-                                            NULL, NULL, NULL, NULL, NULL)::tasker_answer;
+                                            NULL, NULL, NULL, NULL, NULL, NULL)::tasker_answer;
                         ELSE
                             v_read_tasks := v_read_tasks || v_task.task_id;
                             v_read_positions := v_read_positions || e.child;
@@ -757,6 +1041,9 @@ BEGIN
             v_skipped := '{}';
             v_failed := '{}';
             IF v_touched THEN
+                IF v_task.open_steps = 0 AND v_task.ordinal IS NOT NULL THEN
+                    v_ended := v_ended || v_task.task_id;
+                END IF;
                 IF v_task.open_steps = 0 AND v_task.done_steps = v_task.total_steps
                    AND v_task.state = 'in_progress' THEN
                     -- What tasker_close would do, for the end that most tasks come to.
@@ -766,8 +1053,8 @@ BEGIN
                     SET state = 'complete', done_steps = v_task.done_steps, open_steps = 0,
                         transitions = v_task.transitions + 1, finished_at = v_now, deadline_at = NULL
                     WHERE task_id = v_task.task_id;
-                    RETURN NEXT ROW('finished', v_task.task_id, NULL, NULL, NULL, NULL, 'complete', NULL, NULL,
-                                    NULL, NULL, NULL, NULL, NULL, NULL)::tasker_answer;
+                    RETURN NEXT ROW('finished', v_task.task_id, v_task.parent_position, NULL, NULL, NULL, 'complete', NULL, NULL,
+                                    NULL, NULL, NULL, NULL, NULL, NULL, NULL)::tasker_answer;
                 ELSIF v_task.open_steps = 0 THEN
                     RETURN QUERY SELECT * FROM tasker_close(v_task, v_now);
                 ELSE
@@ -782,20 +1069,30 @@ BEGIN
             SELECT * INTO v_task FROM tasker_tasks WHERE task_id = p_tasks[i] FOR NO KEY UPDATE;
             v_now := coalesce(p_now, clock_timestamp());
         END IF;
-        IF p_ends[i] = 'waiting' THEN
-            -- The attempt does not count. A signal that came early ends the wait at once.
+        IF p_ends[i] IN ('waiting', 'subtasks') THEN
+            -- The attempt does not count. A signal that came early ends the wait at once, and so do sub-tasks
+            -- that have all ended; what ends meanwhile is seen when the tally is locked, below.
             v_until := coalesce(p_until[i], v_now + make_interval(secs => p_delays_ms[i] / 1000.0));
             SELECT payload INTO v_signal FROM tasker_signals WHERE task_id = p_tasks[i] AND name = p_words[i];
+            v_ready := v_signal IS NOT NULL;
+            IF p_ends[i] = 'subtasks' THEN
+                v_ready := NOT EXISTS (SELECT FROM tasker_subtasks c
+                                       WHERE c.task_id = p_tasks[i] AND c.position = p_positions[i]
+                                         AND NOT tasker_is_decided(c));
+            END IF;
             UPDATE tasker_steps
             SET state = 'pending', worker = NULL, attempts = attempts - 1, waited_until = v_until,
-                awaits = p_words[i], signal = v_signal,
-                due_at = CASE WHEN v_signal IS NULL THEN v_until ELSE v_now END
+                awaits = p_words[i], signal = v_signal, due_at = CASE WHEN v_ready THEN v_now ELSE v_until END
             WHERE task_id = p_tasks[i] AND position = p_positions[i] AND attempts = p_attempts[i]
               AND worker = p_worker
             RETURNING due_at, queue INTO v_step;
             CONTINUE WHEN NOT FOUND;
             v_touched := true;
             v_left_due := v_left_due OR v_step.due_at <= v_now OR v_step.queue = ANY (v_limited);
+            IF p_ends[i] = 'subtasks' AND NOT v_ready THEN
+                v_waiting_tasks := v_waiting_tasks || p_tasks[i];
+                v_waiting_positions := v_waiting_positions || p_positions[i];
+            END IF;
             v_recorded := v_recorded || i;
             v_task.transitions := v_task.transitions + 1;
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
@@ -874,6 +1171,9 @@ BEGIN
                 -- What a limited queue has no room for is left behind.
                 v_reached := CASE WHEN v_limited = '{}' THEN v_answer.next_due END;
             ELSE
+                IF v_answer.kind = 'finished' AND v_answer.position IS NOT NULL THEN
+                    v_ended := v_ended || v_answer.task_id;
+                END IF;
                 RETURN NEXT v_answer;
             END IF;
         END LOOP;
@@ -881,8 +1181,13 @@ BEGIN
         -- Without a slot nobody looks, so nobody knows: whoever asked must ask again.
         v_left_due := true;
     END IF;
+    IF v_ended <> '{}' OR v_waiting_tasks <> '{}' THEN
+        v_left_due := tasker_count_subtasks(p_now, v_ended,
+                                            array_fill('in_progress'::text, ARRAY[cardinality(v_ended)]),
+                                            v_waiting_tasks, v_waiting_positions) OR v_left_due;
+    END IF;
     RETURN NEXT ROW('summary', NULL, NULL, NULL, NULL, NULL, v_look, NULL, NULL, v_recorded, v_now, v_reached,
-                    v_left_due, NULL, NULL)::tasker_answer;
+                    v_left_due, NULL, NULL, NULL)::tasker_answer;
 END $$;
 
 -- Extends leases; gives the places, from 1, of those that hold.
@@ -938,7 +1243,8 @@ CREATE FUNCTION tasker_register_template(
     p_now timestamptz, p_hash bytea, p_namespace text, p_name text, p_version text, p_version_order bigint[],
     p_deadline_ms bigint, p_definition text, p_steps text[], p_queues text[], p_attempt_limits bigint[],
     p_parents int[], p_skippable boolean[], p_levels int[], p_edge_parents int[], p_edge_children int[],
-    p_edge_ordinals int[], p_awaited int[], p_on_success int[], p_on_skip int[], p_on_failure int[])
+    p_edge_ordinals int[], p_awaited int[], p_on_success int[], p_on_skip int[], p_on_failure int[],
+    p_has_aftermath boolean)
 RETURNS bigint
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
@@ -951,10 +1257,10 @@ BEGIN
         RETURN v_id;
     END IF;
     INSERT INTO tasker_templates (content_hash, namespace, name, version, version_order, deadline_ms, steps,
-                                  roots, counts_ends, definition, created_at)
+                                  roots, counts_ends, has_aftermath, definition, created_at)
     VALUES (p_hash, p_namespace, p_name, p_version, p_version_order, p_deadline_ms, cardinality(p_steps),
             cardinality(array_positions(p_parents, 0)), array_remove(p_awaited, NULL) <> '{}',
-            p_definition, coalesce(p_now, clock_timestamp()))
+            p_has_aftermath, p_definition, coalesce(p_now, clock_timestamp()))
     ON CONFLICT (content_hash) DO NOTHING
     RETURNING template_id INTO v_id;
     IF NOT FOUND THEN
@@ -979,7 +1285,8 @@ END $$;
 
 -- Deletes up to p_limit finished tasks with all that belongs to them, in the order of their ids, which is
 -- that of their creation. Ids are UUIDv7: those that were made after the limit need not be looked at (an
--- hour is left for clocks that disagree). Nobody waits: a task that somebody has locked is left.
+-- hour is left for clocks that disagree). Nobody waits: a task that somebody has locked is left. A sub-task is
+-- kept for as long as the task that started it, and a task until its aftermath is seen to.
 CREATE FUNCTION tasker_delete_finished(
     p_states text[], p_finished_before timestamptz, p_namespace text, p_after uuid, p_limit int,
     OUT deleted int, OUT last uuid)
@@ -1000,11 +1307,15 @@ BEGIN
           JOIN tasker_templates p ON p.template_id = t.template_id
           WHERE t.task_id > p_after AND t.task_id < v_end AND t.finished_at < p_finished_before
             AND t.state = ANY (p_states) AND (p_namespace IS NULL OR p.namespace = p_namespace)
+            AND t.aftermath_at IS NULL
+            AND NOT EXISTS (SELECT FROM tasker_tasks o WHERE o.task_id = t.parent_task)
           ORDER BY t.task_id
           LIMIT p_limit
           FOR UPDATE OF t SKIP LOCKED) e;
     deleted := coalesce(cardinality(v_tasks), 0);
     last := v_tasks[deleted];
+    PERFORM 1 FROM tasker_subtasks WHERE task_id = ANY (v_tasks) ORDER BY task_id, position FOR UPDATE;
+    DELETE FROM tasker_subtasks WHERE task_id = ANY (v_tasks);
     DELETE FROM tasker_transitions WHERE task_id = ANY (v_tasks);
     DELETE FROM tasker_signals WHERE task_id = ANY (v_tasks);
     DELETE FROM tasker_steps WHERE task_id = ANY (v_tasks);

@@ -13,11 +13,12 @@ LANGUAGE plpgsql AS $$
 BEGIN
     RETURN QUERY
     SELECT 'claimed', c.task_id, c.position, s.attempts, s.attempt_limit, s.template_id,
-           CASE WHEN r.unchecked THEN 'unchecked' END, r.context::text, p.results, NULL::int[], s.waited_until, NULL::timestamptz, NULL::boolean, p.states,
-           s.signal::text
+           CASE WHEN r.unchecked THEN 'unchecked' END, r.context::text, p.results, NULL::int[], s.waited_until,
+           NULL::timestamptz, NULL::boolean, p.states, s.signal::text, tasker_tally(u)
     FROM unnest(p_tasks, p_positions, p_wanted) WITH ORDINALITY AS c (task_id, position, wanted, ordinal)
     JOIN tasker_steps s ON s.task_id = c.task_id AND s.position = c.position
     JOIN tasker_requests r ON r.task_id = c.task_id
+    LEFT JOIN tasker_subtasks u ON u.task_id = c.task_id AND u.position = c.position
     CROSS JOIN LATERAL (
         SELECT array_agg(p.result::text ORDER BY e.ordinal) AS results,
                array_agg(p.state ORDER BY e.ordinal) AS states

@@ -8,5 +8,6 @@ WHERE t.task_id < $1
   AND t.state = $2 AND t.state IN ('pending', 'in_progress', 'error')
   AND ($3::text IS NULL OR p.namespace = $3)
   AND ($4::text IS NULL OR p.name = $4)
+  AND ($6 OR t.parent_task IS NULL)
 ORDER BY t.task_id DESC
 LIMIT $5

@@ -7,13 +7,14 @@ use jiff::Timestamp;
 use tasker_model::id::{Position, StepKey, TaskId};
 use tasker_model::json::Json;
 use tasker_model::step::StepState;
+use tasker_model::subtask::SubtaskTally;
 use tasker_model::task::TaskState;
 
 use super::Inner;
 use super::row::Row;
 use crate::error::StoreError;
 use crate::record::TemplateId;
-use crate::store::{ClaimedStep, Lease, Progress};
+use crate::store::{ClaimedStep, Created, Lease, Progress};
 
 // The columns of tasker_answer (0002_engine.sql).
 const KIND: usize = 0;
@@ -31,6 +32,7 @@ const NEXT_DUE: usize = 11;
 const LEFT_DUE: usize = 12;
 const STATES: usize = 13;
 const SIGNAL: usize = 14;
+const SUBTASKS: usize = 15;
 
 /// The word of a claimed step whose context nobody has held against its schema (`0004_create_task.sql`).
 const UNCHECKED: &str = "unchecked";
@@ -44,13 +46,8 @@ pub(super) enum Part {
     Claimed(Box<Claimed>),
     /// A task reached a final state.
     Finished(TaskId, TaskState),
-    /// A task was not created: its place in the call, whether it counts as a duplicate, and which
-    /// task is meant.
-    Known {
-        place: usize,
-        duplicate: bool,
-        task: TaskId,
-    },
+    /// A task was not created: its place in the call, and why.
+    NotCreated(usize, Created),
     /// The last row.
     Summary(Summary),
 }
@@ -67,6 +64,7 @@ pub(super) struct Claimed {
     pub(super) states: Vec<StepState>,
     pub(super) waited_until: Option<Timestamp>,
     pub(super) signal: Option<Json>,
+    pub(super) subtasks: Option<SubtaskTally>,
 }
 
 /// What concerns the whole call.
@@ -86,11 +84,10 @@ impl Part {
         Ok(match row.get::<&str>(KIND)? {
             "claimed" => Part::Claimed(Box::new(claimed(row)?)),
             "finished" => Part::Finished(row.task_id(TASK_ID)?, row.word(WORD)?),
-            "created" => Part::Known {
-                place: first_place(row)?.unwrap_or(usize::MAX),
-                duplicate: row.get::<&str>(WORD)? == "duplicate",
-                task: row.task_id(TASK_ID)?,
-            },
+            "created" => {
+                let place = places(row)?.first().copied();
+                Part::NotCreated(place.unwrap_or(usize::MAX), not_created(row)?)
+            }
             "summary" => Part::Summary(Summary {
                 at: row.time(AT)?,
                 recorded: places(row)?,
@@ -125,6 +122,7 @@ fn claimed(row: &Row) -> Result<Claimed, StoreError> {
         states: states(row)?,
         waited_until: row.time_or_none(AT)?,
         signal: row.stored_json(SIGNAL)?,
+        subtasks: row.json_or_none(SUBTASKS)?,
     })
 }
 
@@ -147,8 +145,14 @@ fn places(row: &Row) -> Result<Vec<usize>, StoreError> {
     numbers.unwrap_or_default().into_iter().map(place).collect()
 }
 
-fn first_place(row: &Row) -> Result<Option<usize>, StoreError> {
-    Ok(places(row)?.first().copied())
+fn not_created(row: &Row) -> Result<Created, StoreError> {
+    let task = row.task_id(TASK_ID)?;
+    Ok(match row.get::<&str>(WORD)? {
+        "existing" => Created::Existing(task),
+        "duplicate" => Created::Duplicate(task),
+        "unwanted" => Created::Unwanted(task),
+        other => return Err(StoreError::BadRow(format!("a task that is `{other}`"))),
+    })
 }
 
 /// What the caller of a verb knows without reading it back.
@@ -203,7 +207,7 @@ impl Inner {
             parent_states,
             waited_until: claimed.waited_until,
             signal: claimed.signal,
-            subtasks: None,
+            subtasks: claimed.subtasks,
         })
     }
 
@@ -222,7 +226,7 @@ impl Inner {
                 }
                 Part::Finished(task, state) => progress.finished.push((task, state)),
                 Part::Summary(summary) => found = Some(summary),
-                Part::Known { .. } => {}
+                Part::NotCreated(..) => {}
             }
         }
         let summary = found.ok_or_else(no_summary)?;

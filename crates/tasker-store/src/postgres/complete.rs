@@ -25,6 +25,8 @@ use crate::store::{ClaimBudget, Completion, Lease, Progress, Recorded};
 
 /// The function's word for a step that waits for a time or a signal.
 const WAITING: &str = "waiting";
+/// For one that waits for its sub-tasks.
+const SUBTASKS: &str = "subtasks";
 /// What the server may add to a time without leaving the calendar.
 const CENTURY_MS: i64 = 100 * 365 * 24 * 3_600 * 1_000;
 
@@ -79,7 +81,10 @@ impl End<'_> {
                     Until::At(time) => Some(time.min(NEVER)),
                     Until::Signalled | Until::Subtasks => Some(NEVER),
                 },
-                word: WAITING,
+                word: match wait.until {
+                    Until::Subtasks => SUBTASKS,
+                    Until::After(_) | Until::At(_) | Until::Signalled => WAITING,
+                },
                 more: wait.signal.as_ref().map(SignalName::as_str),
                 ..end(StepState::Pending)
             },

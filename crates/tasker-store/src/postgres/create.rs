@@ -8,10 +8,10 @@ use uuid::Uuid;
 use super::Inner;
 use super::answer::{KnownInputs, Part, no_summary};
 use super::budget::Budget;
-use super::row::{Parameter, Row};
+use super::row::{Parameter, Row, int};
 use crate::error::StoreError;
 use crate::record::TemplateId;
-use crate::store::{ClaimBudget, Created, NewTask, Progress, scoped_key};
+use crate::store::{ClaimBudget, Created, NewOrigin, NewTask, Progress, scoped_key};
 
 /// Requests, column by column.
 struct Columns<'a> {
@@ -59,6 +59,26 @@ impl<'a> Columns<'a> {
         }
     }
 
+    /// What is asked for, in the order of the functions' parameters.
+    fn requests(&self) -> [Parameter<'_>; 14] {
+        [
+            (&self.ids, Type::UUID_ARRAY),
+            (&self.templates, Type::INT8_ARRAY),
+            (&self.contexts, Type::TEXT_ARRAY),
+            (&self.initiators, Type::TEXT_ARRAY),
+            (&self.source_systems, Type::TEXT_ARRAY),
+            (&self.reasons, Type::TEXT_ARRAY),
+            (&self.tags, Type::TEXT_ARRAY),
+            (&self.bypass, Type::TEXT_ARRAY),
+            (&self.requested_at, Type::TIMESTAMPTZ_ARRAY),
+            (&self.keys, Type::TEXT_ARRAY),
+            (&self.identities, Type::TEXT_ARRAY),
+            (&self.since, Type::TIMESTAMPTZ_ARRAY),
+            (&self.priorities, Type::INT4_ARRAY),
+            (&self.start_at, Type::TIMESTAMPTZ_ARRAY),
+        ]
+    }
+
     /// Whether some roots are left for others.
     fn leaves_roots(&self, tasks: &[NewTask]) -> bool {
         let roots = tasks
@@ -68,6 +88,66 @@ impl<'a> Columns<'a> {
             .zip(&self.takes)
             .any(|(roots, taken)| roots > usize::try_from(*taken).unwrap_or(0))
     }
+}
+
+/// Where tasks belong that nobody asked for; of an undo only the parent.
+#[derive(Default)]
+struct Place {
+    parent: Uuid,
+    position: Option<i32>,
+    worker: Option<Uuid>,
+    attempt: Option<i32>,
+    planned: Option<i32>,
+    concurrency: Option<i32>,
+    max_failures: Option<i32>,
+    gather: Option<&'static str>,
+    ordinals: Vec<Option<i32>>,
+    replaces: Vec<Option<Uuid>>,
+}
+
+impl Place {
+    /// What the first of them says of the whole call, and each of itself.
+    fn of(tasks: &[NewTask], first: &NewOrigin) -> Place {
+        let each = || tasks.iter().map(|task| task.origin.as_ref());
+        let ordinal = |origin: Option<&NewOrigin>| match origin {
+            Some(NewOrigin::Step { ordinal, .. }) => Some(int(*ordinal)),
+            _ => None,
+        };
+        let replaces = |origin: Option<&NewOrigin>| match origin {
+            Some(NewOrigin::Step { replaces, .. }) => replaces.map(|task| *task.as_uuid()),
+            _ => None,
+        };
+        let place = Place {
+            parent: *first.origin().task_id().as_uuid(),
+            ordinals: each().map(ordinal).collect(),
+            replaces: each().map(replaces).collect(),
+            ..Place::default()
+        };
+        let NewOrigin::Step {
+            lease,
+            worker,
+            plan,
+            ..
+        } = first
+        else {
+            return place;
+        };
+        Place {
+            position: Some(int(lease.step.position)),
+            worker: Some(*worker.as_uuid()),
+            attempt: Some(int(lease.attempt)),
+            planned: Some(saturated(plan.count)),
+            concurrency: Some(saturated(plan.concurrency)),
+            max_failures: Some(saturated(plan.max_failures)),
+            gather: Some(plan.gather.as_str()),
+            ..place
+        }
+    }
+}
+
+/// A limit as a column holds it: far above all that it limits is as good as none.
+fn saturated(limit: u32) -> i32 {
+    i32::try_from(limit).unwrap_or(i32::MAX)
 }
 
 impl Inner {
@@ -82,7 +162,13 @@ impl Inner {
         }
         let columns = Columns::of(&tasks, templates, budget.as_ref());
         let left_due = columns.leaves_roots(&tasks);
-        let rows = self.call_create(&columns, budget.as_ref()).await?;
+        let rows = match tasks.first().and_then(|task| task.origin) {
+            None => self.call_create(&columns, budget.as_ref()).await?,
+            Some(origin) => {
+                let place = Place::of(&tasks, &origin);
+                self.call_create_subtasks(&place, &columns).await?
+            }
+        };
         let known = KnownInputs {
             contexts: tasks
                 .iter()
@@ -101,17 +187,8 @@ impl Inner {
                         .push(self.hand_out(*claimed, &known).await?);
                 }
                 Part::Finished(task, state) => progress.finished.push((task, state)),
-                Part::Known {
-                    place,
-                    duplicate,
-                    task,
-                } => {
-                    let answer = created.get_mut(place).ok_or_else(no_summary)?;
-                    *answer = if duplicate {
-                        Created::Duplicate(task)
-                    } else {
-                        Created::Existing(task)
-                    };
+                Part::NotCreated(place, why) => {
+                    *created.get_mut(place).ok_or_else(no_summary)? = why;
                 }
                 Part::Summary(found) => summary = Some(found),
             }
@@ -132,28 +209,39 @@ impl Inner {
     ) -> Result<Vec<Row>, StoreError> {
         let budget = Budget::of(budget);
         let now = self.given_time();
-        let parameters: &[Parameter<'_>] = &[
-            (&now, Type::TIMESTAMPTZ),
-            (&columns.ids, Type::UUID_ARRAY),
-            (&columns.templates, Type::INT8_ARRAY),
-            (&columns.contexts, Type::TEXT_ARRAY),
-            (&columns.initiators, Type::TEXT_ARRAY),
-            (&columns.source_systems, Type::TEXT_ARRAY),
-            (&columns.reasons, Type::TEXT_ARRAY),
-            (&columns.tags, Type::TEXT_ARRAY),
-            (&columns.bypass, Type::TEXT_ARRAY),
-            (&columns.requested_at, Type::TIMESTAMPTZ_ARRAY),
-            (&columns.keys, Type::TEXT_ARRAY),
-            (&columns.identities, Type::TEXT_ARRAY),
-            (&columns.since, Type::TIMESTAMPTZ_ARRAY),
-            (&columns.priorities, Type::INT4_ARRAY),
-            (&columns.start_at, Type::TIMESTAMPTZ_ARRAY),
-            (&columns.takes, Type::INT4_ARRAY),
-            (&budget.worker, Type::UUID),
-            (&budget.lease_ms, Type::INT8),
-        ];
+        let mut parameters: Vec<Parameter<'_>> = vec![(&now, Type::TIMESTAMPTZ)];
+        parameters.extend(columns.requests());
+        parameters.extend([
+            (&columns.takes as _, Type::INT4_ARRAY),
+            (&budget.worker as _, Type::UUID),
+            (&budget.lease_ms as _, Type::INT8),
+        ]);
         let sql = include_str!("../../sql/postgres/create.sql");
-        self.connections.rows(sql, parameters).await
+        self.connections.rows(sql, &parameters).await
+    }
+
+    async fn call_create_subtasks(
+        &self,
+        place: &Place,
+        columns: &Columns<'_>,
+    ) -> Result<Vec<Row>, StoreError> {
+        let now = self.given_time();
+        let mut parameters: Vec<Parameter<'_>> = vec![
+            (&now, Type::TIMESTAMPTZ),
+            (&place.parent, Type::UUID),
+            (&place.position, Type::INT4),
+            (&place.worker, Type::UUID),
+            (&place.attempt, Type::INT4),
+            (&place.planned, Type::INT4),
+            (&place.concurrency, Type::INT4),
+            (&place.max_failures, Type::INT4),
+            (&place.gather, Type::TEXT),
+            (&place.ordinals, Type::INT4_ARRAY),
+            (&place.replaces, Type::UUID_ARRAY),
+        ];
+        parameters.extend(columns.requests());
+        let sql = include_str!("../../sql/postgres/create.subtasks.sql");
+        self.connections.rows(sql, &parameters).await
     }
 }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use tasker_model::id::{TaskId, WorkerId};
 use tasker_model::name::Queue;
 use tasker_model::step::StepState;
+use tasker_model::subtask::Origin;
 use tasker_model::task::TaskState;
 use tasker_model::transition::{Change, Transition};
 use tokio_postgres::types::Type;
@@ -50,7 +51,7 @@ impl Inner {
         let signals = read(include_str!("../../sql/postgres/query.signals.sql")).await?;
         Ok(Some(TaskDetail {
             annotations: Vec::new(),
-            undone_by: None,
+            undone_by: undone_by(found)?,
             signals: signals.iter().map(signal).collect::<Result<_, _>>()?,
             task: task(found)?,
             steps: steps.iter().map(step).collect::<Result<_, _>>()?,
@@ -99,6 +100,7 @@ impl Inner {
                         (&filter.namespace, Type::TEXT),
                         (&filter.name, Type::TEXT),
                         (&limit, Type::INT8),
+                        (&filter.also_subtasks, Type::BOOL),
                     ],
                 )
                 .await?;
@@ -216,8 +218,32 @@ fn task(row: &Row) -> Result<TaskRecord, StoreError> {
         template: TemplateId(row.get(21)?),
         priority: row.get(22)?,
         start_at: row.time_or_none(23)?,
-        origin: None,
+        origin: origin(row)?,
     })
+}
+
+/// Why a task exists that nobody asked for.
+fn origin(row: &Row) -> Result<Option<Origin>, StoreError> {
+    let Some(parent) = row.get::<Option<Uuid>>(24)? else {
+        return Ok(None);
+    };
+    let task_id = TaskId::from_uuid(parent);
+    Ok(match (row.number_or_none(25)?, row.number_or_none(26)?) {
+        (Some(position), Some(ordinal)) => Some(Origin::Step {
+            task_id,
+            position,
+            ordinal,
+        }),
+        // Another sub-task has taken its place.
+        (Some(_), None) => None,
+        (None, _) => Some(Origin::Undo { task_id }),
+    })
+}
+
+/// The task that undoes what one did, and its state.
+fn undone_by(row: &Row) -> Result<Option<(TaskId, TaskState)>, StoreError> {
+    let found = row.get::<Option<Uuid>>(27)?.map(TaskId::from_uuid);
+    found.map(|id| Ok((id, row.word(28)?))).transpose()
 }
 
 fn summary(row: &Row) -> Result<TaskSummary, StoreError> {
@@ -260,12 +286,8 @@ fn step(row: &Row) -> Result<StepRecord, StoreError> {
         finished_at: row.time_or_none(12)?,
         awaited: row.get(13)?,
         awaits: row.word_or_none(14)?,
-        subtasks: None,
-        progress: if row.is_null(15)? {
-            None
-        } else {
-            Some(row.json(15)?)
-        },
+        progress: row.json_or_none(15)?,
+        subtasks: row.json_or_none(16)?,
     })
 }
 
@@ -292,11 +314,6 @@ fn transition(id: TaskId, row: &Row) -> Result<Transition, StoreError> {
             to: row.word(3)?,
         },
     };
-    let failure = if row.is_null(10)? {
-        None
-    } else {
-        Some(row.json(10)?)
-    };
     Ok(Transition {
         task_id: id,
         sequence: row.number(0)?,
@@ -307,7 +324,7 @@ fn transition(id: TaskId, row: &Row) -> Result<Transition, StoreError> {
         actor: row.get(7)?,
         reason: row.word_or_none(8)?,
         duration_ms: row.get::<Option<i64>>(9)?.map(|us| us as f64 / 1_000.0),
-        failure,
+        failure: row.json_or_none(10)?,
         retry_at: row.time_or_none(11)?,
         log: row.get(12)?,
     })

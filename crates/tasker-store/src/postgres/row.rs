@@ -92,6 +92,16 @@ impl Row {
         let text: &str = self.get(column)?;
         serde_json::from_str(text).map_err(|error| StoreError::BadRow(error.to_string()))
     }
+
+    pub(super) fn json_or_none<T: serde::de::DeserializeOwned>(
+        &self,
+        column: usize,
+    ) -> Result<Option<T>, StoreError> {
+        if self.is_null(column)? {
+            return Ok(None);
+        }
+        self.json(column).map(Some)
+    }
 }
 
 fn parse<T: FromStr>(text: &str) -> Result<T, StoreError>

@@ -5,9 +5,11 @@ use tasker_model::id::TaskId;
 use tasker_model::json::Json;
 use tasker_model::name::SignalName;
 use tasker_model::outcome::FailureKind;
+use tasker_model::subtask::SubtaskStanding;
 use tasker_model::task::TaskState;
 use tasker_model::transition::Reason;
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use super::Inner;
 use super::row::{Parameter, Row, int};
@@ -26,18 +28,24 @@ impl Inner {
         let mut connection = self.connections.connection().await?;
         let fail = |error| self.connections.error(error);
         let transaction = connection.transaction().await.map_err(fail)?;
-        let mut sheet = self.load_sheet(&transaction, id).await?;
+        let (mut sheet, is_subtask) = self.load_sheet(&transaction, id).await?;
         sheet.operate(&order, &actor)?;
         self.save_sheet(&transaction, &sheet).await?;
+        // The last thing: others wait for the tally until the commit.
+        let left_due = is_subtask && self.count_subtask(&transaction, &sheet).await?;
         transaction.commit().await.map_err(fail)?;
+        if left_due {
+            self.bell.pull();
+        }
         Ok(sheet.state)
     }
 
+    /// The sheet of a task that is locked, and whether it is a sub-task.
     async fn load_sheet(
         &self,
         transaction: &Transaction<'_>,
         id: TaskId,
-    ) -> Result<Sheet, StoreError> {
+    ) -> Result<(Sheet, bool), StoreError> {
         let key = [(id.as_uuid() as _, Type::UUID)];
         let sql = include_str!("../../sql/postgres/sheet.task.sql");
         let mut rows = self.connections.rows_in(transaction, sql, &key).await?;
@@ -52,7 +60,30 @@ impl Inner {
         let now = now.ok_or_else(|| StoreError::BadRow(format!("task {id} has no steps")))?;
         let steps: Vec<Step> = rows.iter().map(step).collect::<Result<_, _>>()?;
         let (state, transitions) = (task.word(1)?, task.number(2)?);
-        Ok(Sheet::new(id, template, state, transitions, steps, now))
+        let mut sheet = Sheet::new(id, template, state, transitions, steps, now);
+        let undo: Option<Option<Uuid>> = rows.first().map(|row| row.get(14)).transpose()?;
+        sheet.undone_by = undo.flatten().map(TaskId::from_uuid);
+        Ok((sheet, task.get(3)?))
+    }
+
+    /// Tells the step that started a sub-task what became of it; gives whether that left something due.
+    async fn count_subtask(
+        &self,
+        transaction: &Transaction<'_>,
+        sheet: &Sheet,
+    ) -> Result<bool, StoreError> {
+        if SubtaskStanding::from(sheet.was()) == SubtaskStanding::from(sheet.state) {
+            return Ok(false);
+        }
+        let (now, was) = (self.given_time(), sheet.was().as_str());
+        let columns: &[Parameter<'_>] = &[
+            (&now, Type::TIMESTAMPTZ),
+            (sheet.id.as_uuid(), Type::UUID),
+            (&was, Type::TEXT),
+        ];
+        let sql = include_str!("../../sql/postgres/subtask.count.sql");
+        let rows = self.connections.rows_in(transaction, sql, columns).await?;
+        rows.first().map_or(Ok(false), |row| row.get(0))
     }
 
     async fn save_sheet(
@@ -130,6 +161,7 @@ impl Inner {
         let state = sheet.state.as_str();
         let finished_at = sheet.state.is_final().then_some(sheet.now);
         let (drops_deadline, moved) = (sheet.drops_deadline(), sheet.moved());
+        let aftermath_at = sheet.leaves_aftermath().then_some(sheet.now);
         let sql = include_str!("../../sql/postgres/sheet.save_task.sql");
         let columns: &[Parameter<'_>] = &[
             (id, Type::UUID),
@@ -142,6 +174,7 @@ impl Inner {
             (&finished_at, Type::TIMESTAMPTZ),
             (&drops_deadline, Type::BOOL),
             (&moved, Type::BOOL),
+            (&aftermath_at, Type::TIMESTAMPTZ),
         ];
         self.connections.rows_in(transaction, sql, columns).await?;
         Ok(())

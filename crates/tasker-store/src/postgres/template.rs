@@ -153,6 +153,7 @@ impl Inner {
                     (&rules.on_success, Type::INT4_ARRAY),
                     (&rules.on_skip, Type::INT4_ARRAY),
                     (&rules.on_failure, Type::INT4_ARRAY),
+                    (&template.has_aftermath(), Type::BOOL),
                 ],
             )
             .await?;

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tasker_model::derived::UndoContext;
@@ -129,9 +130,9 @@ async fn see_to_all(
 
 /// Gives whether nothing is left to do of the task.
 async fn see_to(store: &dyn Store, aftermath: &Aftermath) -> Result<bool, StoreError> {
-    for orphan in &aftermath.orphans {
-        cancel(store, *orphan).await?;
-    }
+    // At the same time, so that they share commits.
+    let orphans = aftermath.orphans.iter();
+    try_join_all(orphans.map(|orphan| cancel(store, *orphan))).await?;
     if aftermath.orphans.len() == AT_ONCE {
         return Ok(false);
     }
