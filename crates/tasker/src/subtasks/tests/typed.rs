@@ -11,7 +11,7 @@ use tasker_model::template::MapOver;
 use super::{detail, engine, result, run};
 use crate::handler::Definition;
 use crate::{
-    Context, Counted, IdempotencyKey, Index, Item, Parent, PermanentError, State, Step,
+    Context, Counted, IdempotencyKey, Index, Item, Parent, Parents, PermanentError, State, Step,
     StepContext, StepHandler, StepRef, StepResult, Task, TaskHandler, Tasker, Undone, map, step,
     subtask,
 };
@@ -237,6 +237,45 @@ async fn what_is_complete_is_undone_by_typed_code_in_reverse_order() {
         (undo(1).handler.as_str(), undo(1).retry.limit),
         ("refund", 9)
     );
+    tasker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_takes_what_its_step_has_taken() {
+    async fn nothing() -> StepResult<Option<u32>> {
+        Ok(None)
+    }
+    async fn sum(
+        _: Option<Parent<Option<u32>>>,
+        _: Parents<Option<u32>>,
+        _: Parent<Option<u32>>,
+    ) -> StepResult<()> {
+        Ok(())
+    }
+    async fn undo(
+        Undone(()): Undone<()>,
+        skipped: Option<Parent<Option<u32>>>,
+        list: Parents<Option<u32>>,
+        null: Parent<Option<u32>>,
+        State(done): State<Done>,
+    ) -> StepResult<()> {
+        let text = format!("{:?} {:?} {:?}", skipped.map(|p| p.0), list.0, null.0);
+        done.lock().unwrap().push(text);
+        Ok(())
+    }
+    async fn fails(_: Parent<()>) -> StepResult<()> {
+        Err(PermanentError::new("no").into())
+    }
+    let done = Done::default();
+    let mut taken = definition("taken").state(done.clone());
+    let skipped = taken.add(step("skipped", nothing).when("false"));
+    let null = taken.add(step("null", nothing));
+    let sum = step("sum", sum).after((&skipped, [&null, &skipped], &null));
+    let sum = taken.add(sum.undo(undo));
+    taken.add(step("fails", fails).after(&sum));
+    let (tasker, task) = run_one(taken, json!({})).await;
+    assert_eq!(undone(&tasker, &task).await, TaskState::Complete);
+    assert_eq!(*done.lock().unwrap(), ["None [None] None"]);
     tasker.stop().await.unwrap();
 }
 
