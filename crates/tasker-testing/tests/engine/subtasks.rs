@@ -182,7 +182,7 @@ async fn a_failure_undoes_what_came_before() {
         order.remove(told);
         assert_eq!(order, ["pay 3", "reserve [0,2,4]"]);
         let again = tasker.retry_task(task.id(), "test").await.unwrap_err();
-        assert!(again.to_string().contains("undone"), "{again}");
+        assert!(again.to_string().contains("undoes"), "{again}");
         assert_sound(&tasker).await;
         tasker.stop().await.unwrap();
     }
