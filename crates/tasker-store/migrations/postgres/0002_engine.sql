@@ -699,7 +699,7 @@ BEGIN
         SET ordinal = NULL
         FROM unnest(p_replaces, p_ordinals) AS r (task_id, ordinal)
         WHERE t.task_id = r.task_id AND t.parent_task = p_parent AND t.parent_position = p_position
-          AND t.ordinal = r.ordinal AND t.state = 'cancelled';
+          AND t.ordinal = r.ordinal AND t.state IN ('error', 'cancelled');
         GET DIAGNOSTICS v_replaced = ROW_COUNT;
         -- Not locked yet: others can only make more room meanwhile, and then what is held is released below.
         SELECT * INTO v_tally FROM tasker_subtasks WHERE task_id = p_parent AND position = p_position;
