@@ -7,15 +7,14 @@ use serde_json::{Value, json};
 use tasker::model::id::StepKey;
 use tasker::model::subtask::SubtaskTally;
 use tasker::model::task::TaskState;
-use tasker::store::postgres::PostgresStore;
 use tasker::store::record::TaskDetail;
 use tasker::{
-    PermanentError, StepContext, StepHandlers, StepResult, Task, TaskHandler, TaskRequest, Tasker,
-    yaml,
+    Options, PermanentError, StepContext, StepHandlers, StepResult, Task, TaskHandler, TaskRequest,
+    Tasker, yaml,
 };
-use uuid::Uuid;
+use tokio_postgres::NoTls;
 
-use crate::support::{assert_sound, assert_state};
+use crate::support::{assert_sound, assert_state, both_stores, on};
 
 /// What undoes has done, in order.
 type Undone = Arc<Mutex<Vec<String>>>;
@@ -103,22 +102,13 @@ fn handlers(undone: &Undone) -> Vec<TaskHandler> {
         .collect()
 }
 
-async fn on(url: &str, undone: &Undone) -> Tasker {
-    let builder = Tasker::builder(url);
-    let all = handlers(undone).into_iter();
-    let builder = all.fold(builder, tasker::Builder::register);
-    builder.start().await.unwrap()
-}
-
 /// An engine on either store, each empty.
-async fn both(undone: &Undone) -> [Tasker; 2] {
-    let server = std::env::var("TASKER_TEST_POSTGRES")
-        .expect("TASKER_TEST_POSTGRES names a database for tests; `cargo xtask test` starts one");
-    let and = if server.contains('?') { '&' } else { '?' };
-    let schema = format!("subtasks_{}", Uuid::now_v7().simple());
-    let url = format!("{server}{and}schema={schema}&connections=4");
-    PostgresStore::migrate(&url).await.unwrap();
-    [on("sqlite::memory:", undone).await, on(&url, undone).await]
+async fn both(undone: &Undone) -> Vec<Tasker> {
+    let mut engines = Vec::new();
+    for url in both_stores().await {
+        engines.push(on(url, handlers(undone), Options::default()).await);
+    }
+    engines
 }
 
 async fn order(tasker: &Tasker, context: Value) -> (Task, TaskDetail) {
@@ -223,4 +213,78 @@ async fn a_sub_task_that_fails_fails_its_step_and_says_why() {
         assert_sound(&tasker).await;
         tasker.stop().await.unwrap();
     }
+}
+
+/// Three nodes end the items of the same lists, while tasks are cancelled: nobody waits for another in a circle,
+/// and what is counted is exact.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_nodes_count_the_same_sub_tasks() {
+    const TASKS: usize = 8;
+    let undone = Undone::default();
+    let [_, url] = both_stores().await;
+    let before = deadlocks(&url).await;
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        nodes.push(on(url.clone(), handlers(&undone), Options::default()).await);
+    }
+    let executor = nodes[0].executor();
+    let mut tasks = Vec::new();
+    for _ in 0..TASKS {
+        let request = TaskRequest::new("order").namespace("shop");
+        let request = request.context(json!({"lines": 150}));
+        tasks.push(executor.execute_async(request).await.unwrap());
+    }
+    for (n, task) in tasks.iter().enumerate().step_by(3) {
+        let began = |detail: &TaskDetail| detail.steps[1].subtasks.is_some_and(|t| t.open > 0);
+        while !began(&task.detail().await.unwrap()) {
+            tokio::task::yield_now().await;
+        }
+        nodes[n % 3].cancel_task(task.id(), "test").await.unwrap();
+    }
+    for (n, task) in tasks.iter_mut().enumerate() {
+        let expected = if n % 3 == 0 {
+            TaskState::Cancelled
+        } else {
+            TaskState::Complete
+        };
+        assert_eq!(task.wait(None).await.unwrap(), expected);
+        while tally(&task.detail().await.unwrap(), "reserve").open > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_counted(&nodes[0], task).await;
+    }
+    assert_sound(&nodes[0]).await;
+    for node in nodes {
+        node.stop().await.unwrap();
+    }
+    assert_eq!(deadlocks(&url).await, before);
+}
+
+/// What a step has counted is what there is.
+async fn assert_counted(tasker: &Tasker, task: &Task) {
+    let found = tally(&task.detail().await.unwrap(), "reserve");
+    let all = tasker
+        .store()
+        .subtasks(StepKey::new(task.id(), 1), 0, 1_000);
+    let all = all.await.unwrap();
+    let count = |state: fn(TaskState) -> bool| all.iter().filter(|s| state(s.state)).count();
+    let failed = count(|state| matches!(state, TaskState::Error | TaskState::Cancelled));
+    let open = count(|state| !state.is_final());
+    let counted = [found.created, found.open, found.held, found.failed];
+    assert_eq!(counted.map(|n| n as usize), [all.len(), open, 0, failed]);
+}
+
+/// How many waits in a circle the server has broken, in all databases' time.
+async fn deadlocks(url: &str) -> i64 {
+    let server = url
+        .split("&schema")
+        .next()
+        .unwrap()
+        .split("?schema")
+        .next()
+        .unwrap();
+    let (client, connection) = tokio_postgres::connect(server, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    client.query_one(sql, &[]).await.unwrap().get(0)
 }
