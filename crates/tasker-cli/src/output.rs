@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use tasker::Error;
 use tasker::model::id::InvalidId;
+use tasker::model::subtask::SubtaskTally;
 use tasker::store::StoreError;
 
 /// The exit status of a command that was interrupted, as shells have it.
@@ -192,4 +193,17 @@ pub(crate) fn short(text: &str) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
+}
+
+/// How far the sub-tasks of a step have come.
+pub(crate) fn done(tally: &SubtaskTally) -> String {
+    let done = tally.created - tally.open - tally.failed;
+    let mut text = format!("{done}/{} done", tally.plan.count);
+    if tally.failed > 0 {
+        text += &format!(", {} failed", tally.failed);
+    }
+    if tally.held > 0 {
+        text += &format!(", {} held", tally.held);
+    }
+    text
 }

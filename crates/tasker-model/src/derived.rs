@@ -23,7 +23,8 @@ pub struct ItemContext<Item = Value> {
 pub struct UndoContext {
     /// The context of the task that is undone.
     pub context: Value,
-    /// The results of its steps that are undone, and of those that these depend on, by name.
+    /// The results of its steps that are undone, and of those that these depend on, by name. A step
+    /// that was skipped has none.
     pub results: Map<String, Value>,
 }
 

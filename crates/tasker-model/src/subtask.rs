@@ -33,6 +33,15 @@ text_enum! {
     }
 }
 
+/// The result of a step that gathers a [`Gather::Count`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    /// How many items the list has.
+    pub items: u32,
+    /// How many of them failed.
+    pub failed: u32,
+}
+
 /// What a step means to start, decided once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubtaskPlan {

@@ -132,7 +132,7 @@ impl Transition {
                 Some(Reason::Retry | Reason::Operator) => format!("retry attempt #{attempt}"),
                 Some(Reason::LeaseLost) => "released: its worker vanished".to_owned(),
                 Some(Reason::HandedBack) => "handed back by its worker".to_owned(),
-                Some(Reason::Waiting) => "waits for a time or a signal".to_owned(),
+                Some(Reason::Waiting) => "waits for a time, a signal or its sub-tasks".to_owned(),
                 _ => "initialised and ready".to_owned(),
             },
             StepState::InProgress => format!("execution started (attempt #{attempt})"),

@@ -218,8 +218,8 @@ fn built_in(
 
 /// The original's way to configure a request (spec 03 §10): understood where no program has code
 /// for the handler that the step names.
-pub(crate) fn api_config(step: &StepTemplate) -> Option<Value> {
-    let config = step.handler_config.as_ref()?.as_object()?;
+pub(crate) fn api_config(config: Option<&Value>) -> Option<Value> {
+    let config = config?.as_object()?;
     if config.get("type")?.as_str()? != "api" {
         return None;
     }
@@ -265,7 +265,10 @@ pub(crate) fn code(
     let seen = seen_by_code(step, view);
     let written = built_in(&step.handler, step.handler_config.as_ref(), seen);
     let known = || own.step_code(&step.handler).cloned().map(Ok);
-    let api = || api_config(step).map(|config| steps::http::http(&config, Variables::of(seen)));
+    let api = || {
+        let config = api_config(step.handler_config.as_ref())?;
+        Some(steps::http::http(&config, Variables::of(seen)))
+    };
     let handler = written.or_else(known).or_else(api);
     let Some(handler) = handler else {
         let text = format!("no code is registered for handler `{}`", step.handler);

@@ -164,6 +164,51 @@ pub enum HandlerProblem {
         /// The types that were given.
         given: Vec<&'static str>,
     },
+    /// A step takes what there is not at its place.
+    #[error("step `{step}` {misfit}")]
+    Misfit {
+        /// The step.
+        step: String,
+        /// What it takes.
+        misfit: Misfit,
+    },
+    /// What undoes a step takes what there is not for it.
+    #[error("what undoes step `{step}` {misfit}")]
+    UndoMisfit {
+        /// The step.
+        step: String,
+        /// What is taken.
+        misfit: Misfit,
+    },
+    /// What undoes a step takes its result as a type that the step does not give.
+    #[error("what undoes step `{step}` takes its result as {wanted}, but `{step}` gives {given}")]
+    UndoneType {
+        /// The step.
+        step: String,
+        /// The type as which its result is taken.
+        wanted: &'static str,
+        /// The type that it gives.
+        given: &'static str,
+    },
+    /// More is said for what undoes a step than has an effect.
+    #[error(
+        "what undoes step `{step}` is told more than its config, its retries and its timeout, which is \
+         all that an undo has"
+    )]
+    UndoPlan {
+        /// The step.
+        step: String,
+    },
+    /// Two pieces of code have one name.
+    #[error(
+        "what undoes step `{step}` is named `{name}`, and so is other code; give it another name"
+    )]
+    UndoName {
+        /// The step.
+        step: String,
+        /// The name.
+        name: String,
+    },
     /// There can be one value of a type.
     #[error(
         "two values were given as shared state of the type {state}; wrap one in a type of its own"
@@ -172,6 +217,28 @@ pub enum HandlerProblem {
         /// The type.
         state: &'static str,
     },
+}
+
+/// What code takes, and why it is not there: it stands at the wrong place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// The item of a list.
+    #[error("takes Item<{0}>, but runs over no list")]
+    Item(&'static str),
+    /// The place of an item.
+    #[error("takes Index, but runs over no list")]
+    Index,
+    /// The result of the step that is undone.
+    #[error("takes Undone<{0}>, but undoes nothing")]
+    Undone(&'static str),
+    /// The context of the task, for an item.
+    #[error(
+        "takes Context<{0}>, which one item of a list does not see; take what is needed into the list"
+    )]
+    Context(&'static str),
+    /// What came with a signal, where no signal is waited for.
+    #[error("takes Signal<{0}>, but neither an item of a list nor an undo waits for one")]
+    Signal(&'static str),
 }
 
 fn given_states(given: &[&str]) -> String {

@@ -36,10 +36,10 @@ pub use events::Events;
 pub use executor::TaskExecutor;
 pub use explain::{Explanation, explain};
 pub use handler::{
-    Argument, Attempt, Cancellation, Config, Context, HandlerError, IdempotencyKey, Log,
-    NonRetryableError, Parent, Parents, PermanentError, Progress, RetryableError, Signal, State,
-    Step, StepContext, StepError, StepHandler, StepRef, StepResult, TaskDefinition, TaskHandler,
-    step,
+    Argument, Attempt, Cancellation, Config, Context, Counted, HandlerError, IdempotencyKey, Index,
+    Item, Log, NonRetryableError, Parent, Parents, PermanentError, Progress, RetryableError,
+    Signal, State, Step, StepContext, StepError, StepHandler, StepRef, StepResult, TaskDefinition,
+    TaskHandler, Undone, map, step, subtask,
 };
 pub use health::Health;
 pub use options::{Options, Retention};

@@ -7,7 +7,7 @@ use tasker::Error;
 use tasker::model::dag::diagram::{self, Node};
 use tasker::model::step::StepState;
 
-use crate::output::{Failure, Output};
+use crate::output::{Failure, Output, done};
 use crate::target;
 
 /// The picture for programs.
@@ -40,11 +40,17 @@ pub(crate) async fn run(
     let template = store.template(detail.task.template).await?;
     let dag = template.dag();
     let steps = &detail.steps;
+    let special: Vec<String> = steps
+        .iter()
+        .map(|step| step.subtasks.as_ref().map_or_else(String::new, done))
+        .collect();
     let nodes: Vec<Node<'_>> = steps
         .iter()
-        .map(|s| Node {
+        .zip(&special)
+        .map(|(s, note)| Node {
             name: s.name.as_str(),
             state: Some(s.state),
+            note,
         })
         .collect();
     let name = |position: u32| steps[position as usize].name.as_str().to_owned();

@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::json;
 use tasker::model::dag::diagram::{self, Node};
-use tasker::model::template::TaskTemplate;
+use tasker::model::template::{StepTemplate, TaskTemplate};
+use tasker::model::wait::WaitFor;
 use tasker::yaml::problem::{InvalidFile, Problem};
 use tasker::yaml::{self, Difference};
 
@@ -243,11 +245,16 @@ fn excerpt(kind: &str, path: &Path, finding: &Finding, lines: &[&str]) -> String
 
 fn graph(template: &TaskTemplate, mermaid: bool, output: &Output) -> Result<ExitCode, Failure> {
     let steps = &template.source().steps;
-    let node = |position: usize| Node {
-        name: steps[position].name.as_str(),
-        state: None,
-    };
-    let nodes: Vec<Node<'_>> = (0..steps.len()).map(node).collect();
+    let special: Vec<String> = steps.iter().map(note).collect();
+    let nodes: Vec<Node<'_>> = steps
+        .iter()
+        .zip(&special)
+        .map(|(step, note)| Node {
+            name: step.name.as_str(),
+            state: None,
+            note,
+        })
+        .collect();
     let source = diagram::mermaid(template.dag(), &nodes);
     let edges = steps.iter().flat_map(|step| {
         step.depends_on_steps
@@ -268,6 +275,39 @@ fn graph(template: &TaskTemplate, mermaid: bool, output: &Output) -> Result<Exit
         }
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is special about a step: when it runs, and what it starts.
+fn note(step: &StepTemplate) -> String {
+    let mut notes = Vec::new();
+    if let Some(when) = &step.when {
+        notes.push(format!("when {when}"));
+    }
+    match &step.wait {
+        None => {}
+        Some(WaitFor::Delay { delay_ms }) => {
+            notes.push(format!("after {:?}", Duration::from_millis(*delay_ms)));
+        }
+        Some(WaitFor::Until { time }) => notes.push(format!("at {time}")),
+        Some(WaitFor::Signal { name, .. }) => notes.push(format!("on signal {name}")),
+    }
+    if let Some(map) = &step.map {
+        notes.push(format!("for each of {}", map.over));
+    }
+    if step.starts_task {
+        let named = step
+            .handler_config
+            .as_ref()
+            .and_then(|config| config["name"].as_str());
+        notes.push(format!("starts {}", named.unwrap_or("a task")));
+    }
+    if step.undo.is_some() {
+        notes.push("can be undone".to_owned());
+    }
+    if step.point_of_no_return {
+        notes.push("no return".to_owned());
+    }
+    notes.join(", ")
 }
 
 fn schema(output: &Output) -> Result<ExitCode, Failure> {

@@ -7,7 +7,7 @@ use tasker::Error;
 use tasker::model::dag::diagram::mark;
 use tasker::model::id::{StepKey, TaskId};
 use tasker::model::step::StepState;
-use tasker::model::subtask::{Origin, SubtaskTally};
+use tasker::model::subtask::Origin;
 use tasker::model::task::TaskState;
 use tasker::model::transition::{Change, Transition};
 use tasker::store::Store;
@@ -16,7 +16,7 @@ use tasker::store::store::{Order, Page, Signalled, TaskFilter};
 
 use crate::args::{ByTask, Task};
 use crate::input;
-use crate::output::{Failure, Output, say, short, table};
+use crate::output::{Failure, Output, done, say, short, table};
 use crate::target;
 
 /// A page that is longer than this is not meant for people or their memory.
@@ -309,26 +309,13 @@ fn steps(detail: &TaskDetail) -> String {
                 step.state.to_string(),
                 format!("{}/{}", step.attempts, step.attempt_limit),
                 took(step),
-                step.subtasks.as_ref().map_or_else(String::new, tally),
+                step.subtasks.as_ref().map_or_else(String::new, done),
             ]
         })
         .collect();
     let has_subtasks = detail.steps.iter().any(|step| step.subtasks.is_some());
     let more = if has_subtasks { "SUB-TASKS" } else { "" };
     table(["STEP", "STATE", "ATTEMPTS", "TOOK", more], &rows)
-}
-
-/// How far the sub-tasks of a step have come.
-fn tally(tally: &SubtaskTally) -> String {
-    let done = tally.created - tally.open - tally.failed;
-    let mut text = format!("{done}/{} done", tally.plan.count);
-    if tally.failed > 0 {
-        text += &format!(", {} failed", tally.failed);
-    }
-    if tally.held > 0 {
-        text += &format!(", {} held", tally.held);
-    }
-    text
 }
 
 fn took(step: &StepRecord) -> String {

@@ -16,6 +16,8 @@ pub struct Node<'a> {
     pub name: &'a str,
     /// Its state, if the picture is of a task rather than of a definition.
     pub state: Option<StepState>,
+    /// What is special about it, in a few words; nothing if empty.
+    pub note: &'a str,
 }
 
 /// Mermaid source: one node per step, one arrow per edge, a class per state.
@@ -24,13 +26,16 @@ pub fn mermaid(dag: &Dag, nodes: &[Node<'_>]) -> String {
     let mut out = String::from("graph TD\n");
     for &step in dag.order() {
         let node = nodes[step as usize];
-        let name = escape(node.name);
+        let mut label = escape(node.name);
+        if !node.note.is_empty() {
+            label += &format!("<br/>{}", escape(node.note));
+        }
         match node.state {
             Some(state) => line(
                 &mut out,
-                &format!("    s{step}[\"{name}<br/>{state}\"]:::{state}"),
+                &format!("    s{step}[\"{label}<br/>{state}\"]:::{state}"),
             ),
-            None => line(&mut out, &format!("    s{step}[\"{name}\"]")),
+            None => line(&mut out, &format!("    s{step}[\"{label}\"]")),
         }
     }
     for &step in dag.order() {
@@ -97,10 +102,14 @@ pub fn text(dag: &Dag, nodes: &[Node<'_>]) -> String {
 pub const LANES_MAX: usize = 24;
 
 fn label(node: &Node<'_>) -> String {
-    match node.state {
+    let mut label = match node.state {
         Some(state) => format!("{} {} ({state})", mark(state), node.name),
         None => node.name.to_owned(),
+    };
+    if !node.note.is_empty() {
+        label += &format!(" · {}", node.note);
     }
+    label
 }
 
 fn listed(dag: &Dag, nodes: &[Node<'_>]) -> String {
@@ -267,7 +276,11 @@ mod tests {
     fn nodes(state: Option<StepState>) -> Vec<Node<'static>> {
         DIAMOND
             .iter()
-            .map(|(name, _)| Node { name, state })
+            .map(|(name, _)| Node {
+                name,
+                state,
+                note: "",
+            })
             .collect()
     }
 
@@ -303,7 +316,11 @@ mod tests {
         let nodes: Vec<_> = all
             .iter()
             .chain(&["sum"])
-            .map(|name| Node { name, state: None })
+            .map(|name| Node {
+                name,
+                state: None,
+                note: "",
+            })
             .collect();
         let listed = text(&dag, &nodes);
         assert!(listed.starts_with("leaf_0\nleaf_1\n"));
@@ -321,8 +338,9 @@ mod tests {
             &[Node {
                 name: "a\"]; click",
                 state: None,
+                note: "<b>",
             }],
         );
-        assert!(drawn.contains("s0[\"a&quot;]; click\"]"));
+        assert!(drawn.contains("s0[\"a&quot;]; click<br/>&lt;b&gt;\"]"));
     }
 }

@@ -199,6 +199,18 @@ CREATE TABLE tasker_signals (
     PRIMARY KEY (task_id, name)
 );
 
+-- What code has noted about a task when a step of it was complete. The sequence is that of the transition.
+CREATE TABLE tasker_annotations (
+    task_id         uuid        NOT NULL,
+    sequence        int         NOT NULL,
+    ordinal         int         NOT NULL,
+    position        int         NOT NULL,
+    annotation_type text        NOT NULL,
+    annotation      json        NOT NULL,
+    at              timestamptz NOT NULL,
+    PRIMARY KEY (task_id, sequence, ordinal)
+);
+
 CREATE TABLE tasker_transitions (
     task_id    uuid        NOT NULL,
     sequence   int         NOT NULL,

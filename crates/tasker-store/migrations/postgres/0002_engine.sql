@@ -699,7 +699,7 @@ BEGIN
         SET ordinal = NULL
         FROM unnest(p_replaces, p_ordinals) AS r (task_id, ordinal)
         WHERE t.task_id = r.task_id AND t.parent_task = p_parent AND t.parent_position = p_position
-          AND t.ordinal = r.ordinal AND t.state = 'cancelled';
+          AND t.ordinal = r.ordinal AND t.state IN ('error', 'cancelled');
         GET DIAGNOSTICS v_replaced = ROW_COUNT;
         -- Not locked yet: others can only make more room meanwhile, and then what is held is released below.
         SELECT * INTO v_tally FROM tasker_subtasks WHERE task_id = p_parent AND position = p_position;
@@ -926,10 +926,11 @@ END $$;
 -- Records the ends of attempts, makes children due or hands them over, and takes what is due.
 --
 -- The arrays have one element per completion and are sorted by task. p_ends: complete, error, skipped, pending
--- (handed back), waiting or subtasks (waiting for those that it has started). p_delays_ms: when to try again after a failure; null if for good; or how long
--- to wait, unless p_until says until when. p_words: why it was skipped, or the signal that it waits for. p_limited: the
--- failure may be tried again, but the worker believes that no attempt is left; the limit may have been
--- raised meanwhile. p_slots is 0 without a budget. p_runs: what the worker runs, as `template:queue`;
+-- (handed back), waiting or subtasks (waiting for those that it has started). p_delays_ms: when to try again after
+-- a failure; null if for good; or how long to wait, unless p_until says until when. p_words: why it was skipped,
+-- the signal that it waits for, or what was noted when it was complete, as a list of types, each before its note. p_limited: the failure
+-- may be tried again, but the worker believes that no attempt is left; the limit may have been raised meanwhile.
+-- p_slots is 0 without a budget. p_runs: what the worker runs, as `template:queue`;
 -- p_queues and p_templates say the same as columns. p_also_due: look for steps that were due before, too.
 -- p_known: the worker has the contexts of these tasks, and of course the results that it hands in, so a
 -- child all of whose parents ended here is answered without its inputs.
@@ -1126,6 +1127,15 @@ BEGIN
             v_task.open_steps := v_task.open_steps - 1;
             v_task.done_steps := v_task.done_steps + 1;
             v_done := v_done || p_positions[i];
+            IF p_words[i] IS NOT NULL THEN
+                -- Only the types are read as text: in the rest may be what no text can hold.
+                INSERT INTO tasker_annotations (task_id, sequence, ordinal, position, annotation_type, annotation, at)
+                SELECT p_tasks[i], v_task.transitions, t.ordinal, p_positions[i], t.element #>> '{}', n.element, v_now
+                FROM json_array_elements(p_words[i]::json) WITH ORDINALITY AS t (element, ordinal)
+                JOIN json_array_elements(p_words[i]::json) WITH ORDINALITY AS n (element, ordinal)
+                  ON n.ordinal = t.ordinal + 1
+                WHERE t.ordinal % 2 = 1;
+            END IF;
         ELSIF p_ends[i] = 'error' THEN
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,
                                             worker, duration, failure, retry_at, log)
@@ -1318,6 +1328,7 @@ BEGIN
     DELETE FROM tasker_subtasks WHERE task_id = ANY (v_tasks);
     DELETE FROM tasker_transitions WHERE task_id = ANY (v_tasks);
     DELETE FROM tasker_signals WHERE task_id = ANY (v_tasks);
+    DELETE FROM tasker_annotations WHERE task_id = ANY (v_tasks);
     DELETE FROM tasker_steps WHERE task_id = ANY (v_tasks);
     DELETE FROM tasker_requests WHERE task_id = ANY (v_tasks);
     DELETE FROM tasker_tasks WHERE task_id = ANY (v_tasks);

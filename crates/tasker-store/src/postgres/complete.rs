@@ -1,9 +1,11 @@
 //! Recording the ends of attempts, and extending leases.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::time::Instant;
 
 use jiff::Timestamp;
+use tasker_model::annotation::Annotation;
 use tasker_model::id::WorkerId;
 use tasker_model::json::Json;
 use tasker_model::name::SignalName;
@@ -111,8 +113,22 @@ struct Columns<'a> {
     failures: Vec<Option<String>>,
     results: Vec<Option<&'a str>>,
     logs: Vec<Option<&'a str>>,
-    words: Vec<Option<&'a str>>,
+    words: Vec<Option<Cow<'a, str>>>,
     until: Vec<Option<Timestamp>>,
+}
+
+/// Why it was skipped, which signal it waits for, or what was noted.
+fn words<'a>(completion: &Completion, end: &End<'a>) -> Option<Cow<'a, str>> {
+    if end.word == StepState::Complete.as_str() && !completion.annotations.is_empty() {
+        let both = |note: &Annotation| {
+            let kind = serde_json::to_string(&note.annotation_type);
+            let kind = kind.expect("invariant: a text");
+            format!("{kind},{}", note.annotation.as_str())
+        };
+        let notes: Vec<String> = completion.annotations.iter().map(both).collect();
+        return Some(format!("[{}]", notes.join(",")).into());
+    }
+    end.more.map(Cow::Borrowed)
 }
 
 impl<'a> Columns<'a> {
@@ -134,7 +150,11 @@ impl<'a> Columns<'a> {
             positions: leases().map(|l| int(l.step.position)).collect(),
             attempts: leases().map(|l| int(l.attempt)).collect(),
             states: ends.iter().map(|end| end.word).collect(),
-            words: ends.iter().map(|end| end.more).collect(),
+            words: once
+                .iter()
+                .zip(&ends)
+                .map(|((_, c), end)| words(c, end))
+                .collect(),
             until: ends.iter().map(|end| end.until).collect(),
             delays_ms: ends.iter().map(|end| end.delay_ms).collect(),
             limited: ends.iter().map(End::wants_attempts).collect(),

@@ -1,6 +1,7 @@
 //! Reading: one task with its record, lists, definitions, workers.
 
 use jiff::Timestamp;
+use tasker_model::annotation::Annotation;
 use tasker_model::id::{TaskId, WorkerId};
 use tasker_model::name::Queue;
 use tasker_model::step::StepState;
@@ -14,8 +15,8 @@ use super::Inner;
 use super::row::Row;
 use crate::error::StoreError;
 use crate::record::{
-    QueueRecord, SignalRecord, StepCounts, StepRecord, TaskDetail, TaskRecord, TaskSummary,
-    TemplateId, WorkerRecord,
+    AnnotationRecord, QueueRecord, SignalRecord, StepCounts, StepRecord, TaskDetail, TaskRecord,
+    TaskSummary, TemplateId, WorkerRecord,
 };
 use crate::store::{Page, TaskFilter};
 
@@ -49,8 +50,12 @@ impl Inner {
         let steps = read(include_str!("../../sql/postgres/query.steps.sql")).await?;
         let transitions = read(include_str!("../../sql/postgres/query.transitions.sql")).await?;
         let signals = read(include_str!("../../sql/postgres/query.signals.sql")).await?;
+        let annotations = read(include_str!("../../sql/postgres/query.annotations.sql")).await?;
         Ok(Some(TaskDetail {
-            annotations: Vec::new(),
+            annotations: annotations
+                .iter()
+                .map(annotation)
+                .collect::<Result<_, _>>()?,
             undone_by: undone_by(found)?,
             signals: signals.iter().map(signal).collect::<Result<_, _>>()?,
             task: task(found)?,
@@ -288,6 +293,18 @@ fn step(row: &Row) -> Result<StepRecord, StoreError> {
         awaits: row.word_or_none(14)?,
         progress: row.json_or_none(15)?,
         subtasks: row.json_or_none(16)?,
+    })
+}
+
+fn annotation(row: &Row) -> Result<AnnotationRecord, StoreError> {
+    let missing = || StoreError::BadRow("an annotation without a value".to_owned());
+    Ok(AnnotationRecord {
+        annotation: Annotation {
+            annotation_type: row.word(0)?,
+            annotation: row.stored_json(1)?.ok_or_else(missing)?,
+        },
+        step: row.word(2)?,
+        at: row.time(3)?,
     })
 }
 

@@ -6,11 +6,11 @@ use tasker::model::json::Json;
 use tasker::model::retry::Backoff;
 use tasker::model::task::TaskState;
 use tasker::{
-    PermanentError, RetryableError, StepContext, StepResult, Task, TaskDefinition, TaskHandler,
-    step,
+    Options, PermanentError, RetryableError, StepContext, StepResult, Task, TaskDefinition,
+    TaskHandler, step,
 };
 
-use crate::support::{assert_sound, assert_state, attempts, run};
+use crate::support::{assert_sound, assert_state, attempts, both_stores, on, request_for, run};
 
 struct DummyTask;
 
@@ -38,7 +38,8 @@ impl TaskDefinition for DummyTask {
         let result: Value = result
             .read()
             .map_err(|error| PermanentError::new(error.to_string()))?;
-        let note = json!({"dummy_annotation": result["dummy"], "step_name": step.name()});
+        let note =
+            json!({"dummy_annotation": result["dummy"], "step_name": step.name(), "odd": "\0"});
         step.annotate("dummy-annotation", note)
     }
 }
@@ -59,17 +60,23 @@ async fn noted(task: &Task) -> Vec<(String, Value)> {
 /// Four steps, each tried twice: four notes (08 J130).
 #[tokio::test]
 async fn each_completed_step_is_noted_once() {
-    let (tasker, task) = run(TaskHandler::of(DummyTask).unwrap()).await;
-    assert_state(&task, TaskState::Complete);
-    assert_eq!(attempts(&task, "step-four").await, 2);
-    let mut notes = noted(&task).await;
-    notes.sort_by(|a, b| a.0.cmp(&b.0));
-    let expected = ["step-four", "step-one", "step-three", "step-two"].map(|name| {
-        let note = json!({"dummy_annotation": true, "step_name": name});
-        (format!("dummy-annotation {name}"), note)
-    });
-    assert_eq!(notes, expected);
-    assert_sound(&tasker).await;
+    for url in both_stores().await {
+        let handler = TaskHandler::of(DummyTask).unwrap();
+        let request = request_for(&handler);
+        let tasker = on(url, [handler], Options::default()).await;
+        let task = tasker.executor().execute_sync(request, None).await.unwrap();
+        assert_state(&task, TaskState::Complete);
+        assert_eq!(attempts(&task, "step-four").await, 2);
+        let mut notes = noted(&task).await;
+        notes.sort_by(|a, b| a.0.cmp(&b.0));
+        let expected = ["step-four", "step-one", "step-three", "step-two"].map(|name| {
+            let note = json!({"dummy_annotation": true, "step_name": name, "odd": "\0"});
+            (format!("dummy-annotation {name}"), note)
+        });
+        assert_eq!(notes, expected);
+        assert_sound(&tasker).await;
+        tasker.stop().await.unwrap();
+    }
 }
 
 struct Careless;

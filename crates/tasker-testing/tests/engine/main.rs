@@ -8,6 +8,7 @@ mod objects;
 mod annotations;
 mod failures;
 mod waiting;
+mod subtasks;
 mod operators;
 mod requests;
 mod sql;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tasker::model::task::TaskState;
 use tasker::store::ManualClock;
+use tasker::store::postgres::PostgresStore;
 use tasker::{Options, Task, TaskHandler, TaskRequest, Tasker, diagnose};
+use uuid::Uuid;
 
 /// An engine on a store in memory, on the system's clock.
 pub(crate) async fn in_memory(handlers: impl IntoIterator<Item = TaskHandler>) -> Tasker {
@@ -22,7 +24,18 @@ pub(crate) async fn on_file(
     on(format!("sqlite:{}", path.display()), handlers, options).await
 }
 
-async fn on(
+/// An empty store of either kind, by its URL.
+pub(crate) async fn both_stores() -> [String; 2] {
+    let server = std::env::var("TASKER_TEST_POSTGRES")
+        .expect("TASKER_TEST_POSTGRES names a database for tests; `cargo xtask test` starts one");
+    let and = if server.contains('?') { '&' } else { '?' };
+    let schema = format!("engine_{}", Uuid::now_v7().simple());
+    let url = format!("{server}{and}schema={schema}&connections=4");
+    PostgresStore::migrate(&url).await.unwrap();
+    ["sqlite::memory:".to_owned(), url]
+}
+
+pub(crate) async fn on(
     url: String,
     handlers: impl IntoIterator<Item = TaskHandler>,
     options: Options,

@@ -127,6 +127,12 @@ fn results(attempt: &StepContext, uses: &Uses) -> Result<Value, PermanentError> 
             members.insert(name.to_owned(), value);
         }
     }
+    if attempt.undoes() {
+        // It knows the parents of what it undoes by their results alone.
+        for name in &uses.results {
+            members.entry(name).or_insert(Value::Null);
+        }
+    }
     Ok(Value::Object(members))
 }
 

@@ -104,10 +104,15 @@ impl Progress {
     }
 }
 
-/// What an argument needs beyond the attempt; collected before anything runs.
-#[derive(Debug, Default)]
+/// What arguments need beyond the attempt; collected before anything runs.
+#[derive(Debug, Clone, Default)]
 pub struct Needs {
     pub(crate) states: Vec<TypeName>,
+    pub(crate) context: Option<TypeName>,
+    pub(crate) signal: Option<TypeName>,
+    pub(crate) item: Option<TypeName>,
+    pub(crate) index: bool,
+    pub(crate) undone: Option<TypeName>,
 }
 
 impl Needs {
@@ -139,7 +144,8 @@ impl Needs {
     message = "a step handler cannot take `{Self}` here",
     label = "one of its arguments does not fit",
     note = "`Parent<T>` takes the result of the next step named in `after`: the same types, in the same order",
-    note = "the task's input is a `Context<T>`, shared state a `State<S>`; others implement `Argument`"
+    note = "the task's input is a `Context<T>`, shared state a `State<S>`; others implement `Argument`",
+    note = "`Item<T>` and `Index` are for `map`, with the type of an item of its list; `Undone<T>` is for `undo`, with the type of the step's result"
 )]
 pub trait Argument: Sized {
     /// Says what must be there before the step can run.
@@ -155,7 +161,11 @@ impl Argument for StepContext {
     }
 }
 
-impl<T: DeserializeOwned> Argument for Context<T> {
+impl<T: DeserializeOwned + 'static> Argument for Context<T> {
+    fn declare(needs: &mut Needs) {
+        needs.context = Some(TypeName::of::<T>());
+    }
+
     fn take(step: &StepContext) -> Result<Self, StepError> {
         Ok(Context(step.context()?))
     }
@@ -195,7 +205,11 @@ impl Argument for Cancellation {
     }
 }
 
-impl<T: DeserializeOwned> Argument for Signal<T> {
+impl<T: DeserializeOwned + 'static> Argument for Signal<T> {
+    fn declare(needs: &mut Needs) {
+        needs.signal = Some(TypeName::of::<T>());
+    }
+
     fn take(step: &StepContext) -> Result<Self, StepError> {
         Ok(Signal(step.signal()?))
     }
@@ -243,10 +257,32 @@ impl<'a> Inputs<'a> {
         let read = read.expect("invariant: the compiler counted the results");
         &read.steps
     }
+
+    pub(super) fn parent<T: DeserializeOwned>(&mut self) -> Result<Parent<T>, StepError> {
+        let parent = &self.next_read()[0];
+        Ok(Parent(self.step.parent(&parent.name)?))
+    }
+
+    pub(super) fn parent_if_any<T: DeserializeOwned>(
+        &mut self,
+    ) -> Result<Option<Parent<T>>, StepError> {
+        let parent = &self.next_read()[0];
+        Ok(self.step.parent_if_any(&parent.name)?.map(Parent))
+    }
+
+    pub(super) fn parents<T: DeserializeOwned>(&mut self) -> Result<Parents<T>, StepError> {
+        let parents = self.next_read().iter();
+        let results =
+            parents.filter_map(|parent| self.step.parent_if_any(&parent.name).transpose());
+        Ok(Parents(results.collect::<Result<_, _>>()?))
+    }
 }
 
 /// What fits at one place of a handler's arguments: an [`Argument`], or the next of the results
 /// named in `after`. `Results` are those that may still be taken, `Rest` those that remain.
+///
+/// Where a step runs over a list, or is undone, `Results` is what there is to take instead:
+/// [`ItemOf`](super::ItemOf), [`UndoOf`](super::UndoOf).
 #[diagnostic::on_unimplemented(
     message = "a step handler cannot take `{Self}` here",
     label = "the results that its arguments may still take: `{Results}`",
@@ -279,8 +315,7 @@ impl<T: DeserializeOwned, Rest> Takes<Next<T, Rest>> for Parent<T> {
     type Rest = Rest;
 
     fn take(inputs: &mut Inputs<'_>) -> Result<Self, StepError> {
-        let parent = &inputs.next_read()[0];
-        Ok(Parent(inputs.step.parent(&parent.name)?))
+        inputs.parent()
     }
 }
 
@@ -288,9 +323,7 @@ impl<T: DeserializeOwned, Rest> Takes<Next<T, Rest>> for Option<Parent<T>> {
     type Rest = Rest;
 
     fn take(inputs: &mut Inputs<'_>) -> Result<Self, StepError> {
-        let parent = &inputs.next_read()[0];
-        let result = inputs.step.parent_if_any(&parent.name)?;
-        Ok(result.map(Parent))
+        inputs.parent_if_any()
     }
 }
 
@@ -298,20 +331,17 @@ impl<T: DeserializeOwned, Rest> Takes<Next<Many<T>, Rest>> for Parents<T> {
     type Rest = Rest;
 
     fn take(inputs: &mut Inputs<'_>) -> Result<Self, StepError> {
-        let parents = inputs.next_read();
-        let results = parents
-            .iter()
-            .filter_map(|parent| inputs.step.parent_if_any(&parent.name).transpose());
-        Ok(Parents(results.collect::<Result<_, _>>()?))
+        inputs.parents()
     }
 }
 
 /// Nothing is left over.
 #[diagnostic::on_unimplemented(
-    message = "the arguments of the step handler do not take all results of the steps named in `after`",
+    message = "the arguments of the step handler do not take all that the step is given",
     label = "not taken: `{Self}`",
-    note = "add a `Parent<T>` for each of them, of the same type and in the same order",
-    note = "to wait for a step without taking its result, use `.follows(&step)`"
+    note = "add a `Parent<T>` for each step named in `after`, of the same type and in the same order",
+    note = "to wait for a step without taking its result, use `.follows(&step)`",
+    note = "a step that runs over a list takes an `Item<T>`, of the type that the list holds"
 )]
 pub trait AllTaken {}
 

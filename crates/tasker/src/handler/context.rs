@@ -139,6 +139,11 @@ impl StepContext {
         }
     }
 
+    /// Whether it undoes a step.
+    pub(crate) fn undoes(&self) -> bool {
+        matches!(self.part, Part::Undo(_))
+    }
+
     pub(crate) fn with_states(self, states: &Arc<States>) -> StepContext {
         StepContext {
             states: states.clone(),

@@ -182,10 +182,9 @@ impl Definition {
         let states = Arc::new(std::mem::take(&mut self.states));
         let (prepare, annotate) = (self.prepare.take(), self.annotate.take());
         let mut codes = Vec::with_capacity(self.steps.len());
-        for step in &self.steps {
-            if step.plan.built_in.is_none() {
-                codes.push((step.plan.name.clone(), shared(&step.code.code, &states)));
-            }
+        let performed = self.steps.iter().chain(undoing(&self.steps));
+        for step in performed.filter(|step| step.plan.built_in.is_none()) {
+            codes.push((step.plan.name.clone(), shared(&step.code.code, &states)));
         }
         let source = self.into_source(&mut problems);
         let template = source.and_then(|source| keep(TaskTemplate::new(source), &mut problems));
@@ -231,9 +230,15 @@ fn step_source(mut plan: Plan, problems: &mut Vec<HandlerProblem>) -> Option<Ste
     Some(StepTemplate {
         name: name?,
         wait: wait?,
-        handler: plan.built_in.map_or(plan.name, str::to_owned),
+        handler: plan.handler().to_owned(),
+        undo: plan.undo.as_ref().map(|undo| undo.plan.as_undo()),
         ..plan.configure
     })
+}
+
+/// The steps that undo others.
+fn undoing(steps: &[Step]) -> impl Iterator<Item = &Step> {
+    steps.iter().filter_map(|step| step.plan.undo.as_deref())
 }
 
 /// Code that finds the shared state in its context.

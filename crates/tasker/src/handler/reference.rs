@@ -76,18 +76,23 @@ pub struct NoResult;
 #[derive(Debug)]
 pub struct Many<T>(PhantomData<fn() -> T>);
 
-/// A list of results with more behind it, for a second `after`.
-pub trait Append<More> {
+/// A list of results that stands behind another, for a second `after`.
+#[diagnostic::on_unimplemented(
+    message = "a step that runs over a list cannot take the results of other steps",
+    label = "one item of a list does not see them",
+    note = "take what the items need into the list, or wait without taking a result: `.follows(&step)`"
+)]
+pub trait AppendTo<Before> {
     /// Both lists, as one.
     type Both;
 }
 
-impl<More> Append<More> for NoResult {
+impl<More> AppendTo<NoResult> for More {
     type Both = More;
 }
 
-impl<First, Rest: Append<More>, More> Append<More> for Next<First, Rest> {
-    type Both = Next<First, Rest::Both>;
+impl<First, Rest, More: AppendTo<Rest>> AppendTo<Next<First, Rest>> for More {
+    type Both = Next<First, More::Both>;
 }
 
 /// One part of what a step comes after: one step, or a list of steps with results of one type.

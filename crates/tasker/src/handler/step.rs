@@ -12,7 +12,7 @@ use tasker_model::json::Json;
 use tasker_model::name::{InvalidName, Queue, SignalName, StepName};
 use tasker_model::outcome::{Failure, FailureKind, Outcome};
 use tasker_model::retry::Backoff;
-use tasker_model::template::StepTemplate;
+use tasker_model::template::{MapOver, StepTemplate};
 use tasker_model::trigger::TriggerRule;
 use tasker_model::wait::WaitFor;
 
@@ -21,7 +21,7 @@ use super::argument::{Arguments, Inputs, Needs};
 use super::context::StepContext;
 use super::error::StepError;
 use super::function::{StepFunction, StepFuture};
-use super::reference::{Append, NoResult, ParentRefs, Read};
+use super::reference::{AppendTo, NoResult, ParentRefs, Read};
 use super::type_name::TypeName;
 
 /// What performs a step, behind one type: from the context of an attempt to its outcome.
@@ -53,7 +53,7 @@ pub(crate) fn pass() -> StepCode {
 /// by a program; [`Definition::step`](super::Definition::step) adds it.
 pub struct Step<Code = Untyped> {
     pub(super) plan: Plan,
-    pub(super) code: Code,
+    pub(crate) code: Code,
 }
 
 /// What a step is beside its code.
@@ -67,6 +67,8 @@ pub(super) struct Plan {
     signal: Option<Awaited>,
     /// The handler of a step that needs no code.
     pub(super) built_in: Option<&'static str>,
+    /// What undoes it.
+    pub(super) undo: Option<Box<Step>>,
 }
 
 /// The signal that a step waits for, before its name is checked.
@@ -78,9 +80,9 @@ struct Awaited {
 
 /// The code of a step with a type for nothing but its result.
 pub struct Untyped {
-    pub(super) code: StepCode,
-    pub(super) gives: TypeName,
-    pub(super) needs: Needs,
+    pub(crate) code: StepCode,
+    pub(crate) gives: TypeName,
+    pub(crate) needs: Needs,
 }
 
 /// The code of a step with the types of its arguments, of its result, and of the results that the
@@ -144,6 +146,11 @@ impl Step {
         Step::built_in(name, COMMAND, Some(config))
     }
 
+    /// A step that starts a task; see the page about steps without code for what it can be told.
+    pub fn task(name: impl Into<String>, config: Value) -> Step {
+        Step::built_in(name, TASK, Some(config)).starts_task()
+    }
+
     fn built_in(name: impl Into<String>, handler: &'static str, config: Option<Value>) -> Step {
         let mut step = Step::new(name, |_| async { Ok(Value::Null) });
         step.plan.configure.handler_config = config;
@@ -151,9 +158,20 @@ impl Step {
         step
     }
 
-    /// Its code alone, and the types of the shared state that it takes.
-    pub(crate) fn into_code(self) -> (StepCode, Vec<TypeName>) {
-        (self.code.code, self.code.needs.states)
+    /// Performs the step once for each item of a list: what the function reads is
+    /// [`StepContext::item`], and the step's result is the list of all results, or their count.
+    pub fn map_over(mut self, list: MapOver) -> Step {
+        self.plan.configure.map = Some(list);
+        self.code.gives = TypeName::of::<Value>();
+        self
+    }
+
+    /// Takes what the function gives for a request: starts that task, waits for it without a slot,
+    /// and has its result. With [`map_over`](Step::map_over), for each item.
+    pub fn starts_task(mut self) -> Step {
+        self.plan.configure.starts_task = true;
+        self.code.gives = TypeName::of::<Value>();
+        self
     }
 }
 
@@ -166,14 +184,23 @@ impl<A, V, Results> Step<Typed<A, V, Results>> {
     pub fn after<P: ParentRefs>(
         mut self,
         parents: P,
-    ) -> Step<Typed<A, V, <Results as Append<P::Results>>::Both>>
+    ) -> Step<Typed<A, V, <P::Results as AppendTo<Results>>::Both>>
     where
-        Results: Append<P::Results>,
+        P::Results: AppendTo<Results>,
     {
         for read in parents.reads() {
-            self.depend_on(&read);
-            self.plan.reads.push(read);
+            self.take_read(read);
         }
+        self.retyped()
+    }
+
+    pub(super) fn take_read(&mut self, read: Read) {
+        self.depend_on(&read);
+        self.plan.reads.push(read);
+    }
+
+    /// The same step, where what it gives or takes is another type to the compiler.
+    pub(super) fn retyped<W, Others>(self) -> Step<Typed<A, W, Others>> {
         let (run, types) = (self.code.run, PhantomData);
         Step {
             plan: self.plan,
@@ -187,10 +214,19 @@ impl<A, V, Results> Step<Typed<A, V, Results>> {
         A: Arguments<Results> + 'static,
         V: 'static,
     {
+        let reads = self.plan.reads.clone();
+        self.placed::<Results>(reads)
+    }
+
+    /// Forgets the types of code that takes its arguments from this, at a place of its own.
+    pub(crate) fn placed<There>(self, reads: Vec<Read>) -> Step
+    where
+        A: Arguments<There> + 'static,
+        V: 'static,
+    {
         let mut needs = Needs::default();
         A::declare(&mut needs);
         let run = self.code.run;
-        let reads = self.plan.reads.clone();
         let code: StepCode =
             Arc::new(
                 move |context| match A::take(&mut Inputs::new(&context, &reads)) {
@@ -216,6 +252,7 @@ impl<Code> Step<Code> {
             waits: Vec::new(),
             signal: None,
             built_in: None,
+            undo: None,
         };
         Step { plan, code }
     }
@@ -355,6 +392,12 @@ impl<Code> Step<Code> {
         self
     }
 
+    /// Nothing of the task is undone any more once this step is complete.
+    pub fn point_of_no_return(mut self) -> Step<Code> {
+        self.plan.configure.point_of_no_return = true;
+        self
+    }
+
     /// Whether a request may bypass the step.
     pub fn skippable(mut self, skippable: bool) -> Step<Code> {
         self.plan.configure.skippable = skippable;
@@ -375,6 +418,15 @@ impl<Code> Step<Code> {
 }
 
 impl Plan {
+    /// The name of its code.
+    pub(super) fn handler(&self) -> &str {
+        self.built_in.unwrap_or(&self.name)
+    }
+
+    pub(super) fn waits_for_signal(&self) -> bool {
+        self.signal.is_some()
+    }
+
     /// What the step waits for beside its parents; or else the problem.
     pub(super) fn wait(&mut self) -> Result<Option<WaitFor>, InvalidName> {
         let Some(signal) = self.signal.take() else {

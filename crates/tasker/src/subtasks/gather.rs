@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use tasker_model::id::StepKey;
 use tasker_model::json::Json;
 use tasker_model::outcome::{Failure, FailureKind, Outcome};
-use tasker_model::subtask::{Gather, SubtaskStanding, SubtaskTally};
+use tasker_model::subtask::{Counted, Gather, SubtaskStanding, SubtaskTally};
 use tasker_store::record::SubtaskRecord;
 
 use super::{PAGE, Stop, Subtasks, permanent};
@@ -17,7 +17,10 @@ pub(super) async fn result(
 ) -> Result<Outcome, Stop> {
     match tally.plan.gather {
         Gather::Count => {
-            let count = json!({"items": tally.plan.count, "failed": tally.failed});
+            let count = Counted {
+                items: tally.plan.count,
+                failed: tally.failed,
+            };
             let result = Json::of(&count).expect("invariant: plain data");
             Ok(Outcome::Completed { result })
         }

@@ -17,6 +17,8 @@ use tasker_store::record::TaskDetail;
 use crate::handler::{StepCode, StepContext, TaskHandler};
 use crate::{Builder, Task, Tasker};
 
+mod typed;
+
 const SOON: Option<Duration> = Some(Duration::from_secs(20));
 
 fn handler(name: &str, steps: &Value, codes: Vec<(&str, StepCode)>) -> TaskHandler {

@@ -219,12 +219,10 @@ fn to_undo(
         .collect();
     let steps = detail.steps.iter();
     let results = steps.filter(|step| needed.contains(&step.position));
-    let results = results.map(|step| {
-        let result = step
-            .result
-            .as_ref()
-            .and_then(|result| Json::read(result).ok());
-        (step.name.as_str().to_owned(), result.unwrap_or(Value::Null))
+    // One that was skipped has none, which is not the same as a result of `null`.
+    let results = results.filter_map(|step| {
+        let result = Json::read(step.result.as_ref()?).ok()?;
+        Some((step.name.as_str().to_owned(), result))
     });
     Some((bypass_steps, results.collect()))
 }

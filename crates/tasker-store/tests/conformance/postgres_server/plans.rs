@@ -11,17 +11,22 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tasker_model::id::TaskId;
 use tasker_model::identity::Identity;
 use tasker_model::name::SignalName;
 use tasker_model::outcome::{FailureKind, Settlement};
 use tasker_model::progress::StepProgress;
 use tasker_model::request::TaskRequest;
+use tasker_model::subtask::{Gather, SubtaskPlan};
 use tasker_model::task::TaskState;
+use tasker_model::template::MapOver;
 use tasker_model::trigger::TriggerRule;
 use tasker_model::wait::{Until, Wait};
 use tasker_store::postgres::PostgresStore;
 use tasker_store::record::WorkerRecord;
-use tasker_store::store::{Expired, NewTask, Order, Page, Signal, Signalled, TaskFilter};
+use tasker_store::store::{
+    Expired, NewOrigin, NewTask, Order, Page, Signal, Signalled, TaskFilter,
+};
 use tokio_postgres::NoTls;
 
 use super::place::{Place, Server, encoded};
@@ -263,6 +268,62 @@ async fn wait_and_fail(f: &Fixture) {
     f.settle(&worker, &claimed, succeed(&json!(1))).await;
 }
 
+/// A step with sub-tasks, of which some fail and some are held, and what is left of it.
+async fn start_others(f: &Fixture) {
+    let mut definition = source("list", &[("each", &[])]);
+    definition.steps[0].map = Some(MapOver::new("context.list"));
+    let list = f.register(definition).await;
+    let item = f.define("item", &[("each", &[])]).await;
+    let (asking, working) = (f.worker(&[&list]), f.worker(&[&item]));
+    let task = f.start(&list).await;
+    let claimed = f.claim_one(&asking).await;
+    let plan = SubtaskPlan {
+        count: 40,
+        concurrency: 10,
+        max_failures: 40,
+        gather: Gather::List,
+    };
+    let subtask = |ordinal: u32, replaces: Option<TaskId>| {
+        let origin = NewOrigin::Step {
+            lease: claimed.lease,
+            worker: asking.id,
+            ordinal,
+            plan,
+            replaces,
+        };
+        NewTask {
+            task_id: origin.origin().subtask_id(),
+            origin: Some(origin),
+            ..f.asked(&item, TaskRequest::new("item").namespace("shop"))
+        }
+    };
+    let all = (0..40).map(|ordinal| subtask(ordinal, None)).collect();
+    f.store.create(all, None).await.unwrap();
+    let wait = Wait {
+        until: Until::Subtasks,
+        signal: None,
+    };
+    f.settle(&asking, &claimed, Settlement::Wait(wait)).await;
+    let items = f.claim(&working, 2).await.claimed;
+    for (item, end) in items
+        .iter()
+        .zip([succeed(&json!(1)), fail(FailureKind::Permanent)])
+    {
+        f.settle(&working, item, end).await;
+    }
+    let page = f.store.subtasks(claimed.lease.step, 0, 40).await.unwrap();
+    assert_eq!(page.len(), 40);
+    f.order(page[39].task_id, Order::CancelTask).await.unwrap();
+    f.order(task, Order::CancelTask).await.unwrap();
+    for _ in 0..7 {
+        let left = f.store.aftermaths(vec![list.runnable.template], 100);
+        let left = left.await.unwrap();
+        assert_eq!((left.len(), left[0].orphans.len()), (1, 37));
+        let past = Timestamp::UNIX_EPOCH;
+        f.store.end_aftermath(task, past).await.unwrap();
+    }
+}
+
 /// Orders for a task that has just begun.
 async fn give_orders(f: &Fixture, chain: &Defined) {
     let result = Some(text(&json!(1)));
@@ -457,6 +518,7 @@ async fn every_statement_finds_its_rows_by_an_index() {
     let tasks = open_tasks(&f, &chain, &limited);
     work(&f, &chain, &worker, tasks).await;
     wait_and_fail(&f).await;
+    start_others(&f).await;
     give_orders(&f, &chain).await;
     create_in_sql(&url, &quoted).await;
     // One that knows none of the definitions.
