@@ -118,9 +118,11 @@ async fn undone(tasker: &Tasker, task: &mut Task, expected: TaskState) -> Vec<St
     assert_eq!(undo.wait(None).await.unwrap(), TaskState::Complete);
     let detail = undo.detail().await.unwrap();
     let completed = detail.transitions.iter().filter_map(|it| match it.change {
-        Change::Step { position, to, .. } if to == StepState::Complete => {
-            Some(detail.steps[position as usize].name.to_string())
-        }
+        Change::Step {
+            position,
+            to: StepState::Complete,
+            ..
+        } => Some(detail.steps[position as usize].name.to_string()),
         _ => None,
     });
     completed.collect()
