@@ -72,13 +72,12 @@ impl FromStr for Fault {
 
     fn from_str(text: &str) -> Result<Fault, String> {
         let wrong = || format!("`{text}` is not PATH:ANSWER[:TIMES], as in /refunds:pending:1");
-        let mut parts = text.split(':');
-        let (path, answer) = (parts.next(), parts.next());
-        let (Some(path), Some(answer)) = (path.filter(|path| path.starts_with('/')), answer) else {
-            return Err(wrong());
+        let parts: Vec<&str> = text.split(':').collect();
+        let (path, answer, times) = match parts[..] {
+            [path, answer] => (path, answer, None),
+            [path, answer, times] => (path, answer, Some(times.parse().map_err(|_| wrong())?)),
+            _ => return Err(wrong()),
         };
-        let times = parts.next().map(str::parse).transpose();
-        let times = times.map_err(|_| wrong())?;
         let instead = match answer.parse() {
             Ok(status) => Instead::Status(status),
             Err(_) if answer == "silence" => Instead::Silence,

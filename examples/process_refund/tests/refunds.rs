@@ -446,7 +446,10 @@ async fn what_fails_at_the_payments_team_fails_the_ticket_with_its_task() {
     let key = StepKey::new(task.id(), position.await.unwrap());
     let subtasks = world.tasker.store().subtasks(key, 0, 10).await.unwrap();
     let theirs = subtasks[0].task_id;
-    for part in [&*theirs.to_string(), "`process_gateway_refund`: the gateway has refused the refund"] {
+    for part in [
+        &*theirs.to_string(),
+        "`process_gateway_refund`: the gateway has refused the refund",
+    ] {
         assert!(failure.message.contains(part), "{}", failure.message);
     }
     let theirs = world.tasker.executor().task(theirs).await.unwrap();
