@@ -480,7 +480,11 @@ impl Fixture {
     pub(crate) async fn audit(&self) {
         let templates = self.store.templates(None).await.unwrap();
         let template = |id: TemplateId| &templates.iter().find(|(t, _)| *t == id).unwrap().1;
-        for task in self.list(TaskFilter::default()).await {
+        let all = TaskFilter {
+            also_subtasks: true,
+            ..TaskFilter::default()
+        };
+        for task in self.list(all).await {
             let detail = self.detail(task).await;
             let found = audit::check(&detail, template(detail.task.template));
             let found: Vec<_> = found.iter().map(ToString::to_string).collect();

@@ -21,6 +21,7 @@ mod heartbeat;
 mod held;
 mod triggers;
 mod wait;
+mod subtasks;
 mod operate;
 mod query;
 mod queue;
@@ -149,6 +150,26 @@ on_every_backend! {
         a_repeated_completion_finds_its_children_held,
         what_was_given_up_or_taken_away_is_not_held,
         only_what_the_worker_can_run_is_found;
+    subtasks:
+        no_more_run_at_once_than_are_allowed,
+        the_next_one_starts_when_one_ends_whatever_in,
+        what_takes_a_slot_keeps_it_while_it_waits,
+        a_deadline_of_a_sub_task_counts,
+        a_lease_that_is_lost_for_good_counts,
+        a_creation_repeated_counts_once,
+        without_the_lease_nothing_is_created,
+        the_last_end_wakes_the_step,
+        too_many_failures_wake_the_step_and_start_nothing,
+        a_step_that_need_not_wait_is_due_at_once,
+        a_step_with_nothing_to_start_is_due_at_once,
+        a_sub_task_that_is_sent_round_again_is_open_again,
+        another_takes_the_place_of_one_that_was_cancelled,
+        results_are_those_of_the_last_steps_in_order_and_pages,
+        nobody_asked_for_what_a_step_started,
+        a_cancelled_task_leaves_its_sub_tasks_to_be_cancelled,
+        a_step_that_is_resolved_leaves_its_sub_tasks,
+        a_failure_is_undone_by_one_task,
+        what_is_noted_comes_with_the_result_or_not_at_all;
     operate:
         cancelling_a_task_stops_all_of_it,
         a_task_can_be_cancelled_before_it_starts_and_after_it_is_complete,
