@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tasker::model::event::Fact;
 use tasker::model::outcome::SkipCause;
-use tasker::model::wait::{Until, Wait};
+use tasker::model::wait::{Until, Wait, span_text};
 use tasker::{Error, Events, Task};
 
 use crate::output::{Failure, say};
@@ -95,8 +95,8 @@ fn parts(fact: &Fact) -> Option<(char, &'static str, &str, String)> {
         } => {
             let next = match retry_in_ms {
                 Some(ms) => {
-                    let seconds = Duration::from_millis(*ms).as_secs_f64();
-                    format!("trying again in {seconds:.1} s")
+                    let span = span_text(Duration::from_millis(*ms));
+                    format!("trying again in {span}")
                 }
                 None => "not trying again".to_owned(),
             };
@@ -120,7 +120,7 @@ fn parts(fact: &Fact) -> Option<(char, &'static str, &str, String)> {
 
 fn waits(wait: &Wait) -> String {
     let until = match wait.until {
-        Until::After(ms) => format!("for {:.1} s", Duration::from_millis(ms).as_secs_f64()),
+        Until::After(ms) => format!("for {}", span_text(Duration::from_millis(ms))),
         Until::At(time) => format!("until {time}"),
         Until::Signalled => "however long it takes".to_owned(),
         Until::Subtasks => "until its sub-tasks have ended".to_owned(),

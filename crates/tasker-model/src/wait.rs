@@ -4,7 +4,9 @@
 //! and the step is due again when it comes, or when the signal does. That it was given back so is
 //! stored with the step: the second claim runs it.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -59,7 +61,35 @@ pub struct Wait {
     pub signal: Option<SignalName>,
 }
 
+/// A span of time as people read it: `0.4 s`, `12.5 s`, `1h 30m`, `48h`.
+pub fn span_text(span: Duration) -> String {
+    if span < Duration::from_mins(2) {
+        return format!("{:.1} s", span.as_secs_f64());
+    }
+    let seconds = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    format!("{:#}", SignedDuration::from_secs(seconds))
+}
+
 /// When a step is due that waits for nothing but a signal: later than anybody will look.
 ///
 /// The first day of the year 9999: both stores can hold it, and those clocks will be others.
 pub const NEVER: Timestamp = Timestamp::constant(253_370_764_800, 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_written_as_people_read_them() {
+        for (ms, text) in [
+            (0, "0.0 s"),
+            (400, "0.4 s"),
+            (119_900, "119.9 s"),
+            (5_400_000, "1h 30m"),
+            (172_800_999, "48h"),
+        ] {
+            assert_eq!(span_text(Duration::from_millis(ms)), text);
+        }
+        assert!(span_text(Duration::MAX).ends_with('s'));
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! One answer per step, from the same conditions that a claim uses.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tasker_model::id::TaskId;
@@ -10,7 +12,7 @@ use tasker_model::readiness::{Readiness, readiness};
 use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
 use tasker_model::transition::{Change, Reason, Transition};
-use tasker_model::wait::NEVER;
+use tasker_model::wait::{NEVER, span_text};
 use tasker_store::Store;
 use tasker_store::record::{QueueRecord, StepRecord, TaskDetail, WorkerRecord};
 
@@ -252,7 +254,7 @@ impl Asked<'_> {
     }
 
     fn in_(&self, time: Timestamp) -> String {
-        let seconds = time.duration_since(self.now).as_millis() as f64 / 1_000.0;
-        format!("{:.1} s", seconds.max(0.0))
+        let span = Duration::try_from(time.duration_since(self.now));
+        span_text(span.unwrap_or_default())
     }
 }
