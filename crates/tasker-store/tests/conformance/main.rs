@@ -21,6 +21,7 @@ mod heartbeat;
 mod held;
 mod triggers;
 mod wait;
+mod subtask;
 mod operate;
 mod query;
 mod queue;
@@ -136,6 +137,27 @@ on_every_backend! {
         what_has_come_survives_a_lost_lease_and_a_retry,
         a_final_task_takes_no_signal,
         a_task_that_waits_can_be_cancelled_and_deleted;
+    subtask:
+        beyond_the_concurrency_they_are_held,
+        the_last_end_wakes_the_step,
+        too_many_failures_wake_it_and_start_nothing_more,
+        a_step_that_waits_too_late_is_due_at_once,
+        ends_of_one_commit_are_counted_together,
+        without_the_lease_nothing_is_created,
+        a_repeated_creation_is_counted_once,
+        what_came_first_is_the_plan,
+        a_held_one_that_is_cancelled_is_not_started,
+        orders_are_counted,
+        one_that_goes_round_again_is_waited_for,
+        lost_leases_and_deadlines_are_counted,
+        what_was_cancelled_is_replaced,
+        their_last_results_are_read_page_by_page,
+        a_failed_task_is_told_until_it_is_seen_to,
+        a_task_that_fails_again_is_told_again,
+        a_step_that_is_skipped_leaves_its_sub_tasks,
+        what_failed_is_undone_once_and_stays_closed,
+        lists_show_them_if_asked,
+        they_are_deleted_after_what_started_them;
     heartbeat:
         a_heartbeat_extends_a_lease,
         progress_is_noted_by_whoever_holds_the_lease,
