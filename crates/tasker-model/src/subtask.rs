@@ -171,9 +171,9 @@ impl Origin {
                 task_id,
                 position,
                 ordinal,
-            } => derived(
-                *task_id,
-                &[b"step", &position.to_be_bytes(), &ordinal.to_be_bytes()],
+            } => in_order(
+                derived(*task_id, &[b"step", &position.to_be_bytes()]),
+                *ordinal,
             ),
             Origin::Undo { task_id } => derived(*task_id, &[b"undo"]),
         }
@@ -198,6 +198,14 @@ fn derived(from: TaskId, parts: &[&[u8]]) -> TaskId {
     bytes[6] = 0x70 | (bytes[6] & 0x0f);
     bytes[8] = 0x80 | (bytes[8] & 0x3f);
     TaskId::from_uuid(Uuid::from_bytes(bytes))
+}
+
+/// The ids of a step's sub-tasks have the order of the sub-tasks, and differ in the last bits alone: so
+/// their rows lie in order, too, and are written side by side.
+fn in_order(id: TaskId, ordinal: u32) -> TaskId {
+    const BITS: u32 = MAP_ITEMS_MAX.next_power_of_two().trailing_zeros();
+    let rest = id.as_uuid().as_u128() >> BITS << BITS;
+    TaskId::from_uuid(Uuid::from_u128(rest | u128::from(ordinal)))
 }
 
 #[cfg(test)]
@@ -226,6 +234,9 @@ mod tests {
             assert!(!ids[..place].contains(id) && *id != task_id, "{id}");
         }
         assert_eq!(step(0, 1).subtask_id(), ids[1]);
+        let all =
+            [0, 1, 255, 65_536, MAP_ITEMS_MAX - 1].map(|ordinal| step(0, ordinal).subtask_id());
+        assert!(all.is_sorted(), "{all:?}");
     }
 
     #[test]

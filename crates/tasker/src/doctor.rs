@@ -1,5 +1,7 @@
 //! Does a whole store hold together?
 
+mod subtasks;
+
 use serde::Serialize;
 use tasker_model::id::TaskId;
 use tasker_model::outcome::FailureKind;
@@ -46,7 +48,10 @@ pub async fn diagnose(store: &dyn Store) -> Result<Diagnosis, Error> {
     loop {
         let page = store
             .tasks(
-                TaskFilter::default(),
+                TaskFilter {
+                    also_subtasks: true,
+                    ..TaskFilter::default()
+                },
                 Page {
                     limit: PAGE,
                     before,
@@ -71,13 +76,13 @@ async fn examine(store: &dyn Store, task_id: TaskId, into: &mut Diagnosis) -> Re
     let template = store.template(detail.task.template).await?;
     into.tasks += 1;
     into.steps += detail.steps.len() as u64;
-    for violation in audit::check(&detail, &template) {
+    let violations = audit::check(&detail, &template);
+    let mut found: Vec<String> = violations.iter().map(ToString::to_string).collect();
+    found.extend(subtasks::check(store, task_id, &template).await?);
+    for found in found {
         into.violations += 1;
         if into.findings.len() < FINDINGS_MAX {
-            into.findings.push(Finding {
-                task_id,
-                found: violation.to_string(),
-            });
+            into.findings.push(Finding { task_id, found });
         }
     }
     for step in detail

@@ -41,6 +41,7 @@ pub(crate) struct Ended {
 
 /// An attempt that has been started and has not ended.
 pub(crate) struct Attempt {
+    number: u64,
     pub(crate) claimed: ClaimedStep,
     until: Timestamp,
     cancel: CancellationToken,
@@ -52,9 +53,11 @@ pub(crate) struct Attempt {
 
 /// All attempts that this worker runs.
 pub(crate) struct Attempts {
-    /// Ordered, so that what is done to all of them is done in the same order in every run.
     running: BTreeMap<StepKey, Attempt>,
-    deadlines: BTreeSet<(Timestamp, StepKey)>,
+    deadlines: BTreeSet<(Timestamp, u64, StepKey)>,
+    /// How many have been started: what concerns several is done in that order, since ids of tasks are as
+    /// good as random.
+    started: u64,
     runtime: Handle,
     subtasks: Arc<Subtasks>,
 }
@@ -65,6 +68,7 @@ impl Attempts {
         Attempts {
             running,
             deadlines,
+            started: 0,
             runtime,
             subtasks: Arc::new(subtasks),
         }
@@ -129,7 +133,9 @@ impl Attempts {
             };
             report.send(outcome);
         });
+        self.started += 1;
         let started = Attempt {
+            number: self.started,
             claimed,
             until,
             cancel,
@@ -138,7 +144,7 @@ impl Attempts {
             annotations,
             reporter,
         };
-        self.deadlines.insert((until, step));
+        self.deadlines.insert((until, started.number, step));
         self.running.insert(step, started);
         replaced
     }
@@ -173,13 +179,13 @@ impl Attempts {
             return None;
         }
         let ended = self.running.remove(&step)?;
-        self.deadlines.remove(&(ended.until, step));
+        self.deadlines.remove(&(ended.until, ended.number, step));
         Some(ended)
     }
 
     /// Takes out an attempt whose time is over.
     pub(crate) fn take_late(&mut self, now: Timestamp) -> Option<Attempt> {
-        let &(until, step) = self.deadlines.first()?;
+        let &(until, _, step) = self.deadlines.first()?;
         if until > now {
             return None;
         }
@@ -188,19 +194,25 @@ impl Attempts {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Timestamp> {
-        self.deadlines.first().map(|(until, _)| *until)
+        self.deadlines.first().map(|(until, ..)| *until)
     }
 
     pub(crate) fn leases(&self) -> Vec<Lease> {
-        self.running
-            .values()
+        self.in_order()
             .map(|attempt| attempt.claimed.lease)
             .collect()
     }
 
     /// Asks every handler to stop. Each tells when it has: what blocks its thread never does.
     pub(crate) fn stop_all(&self) {
-        self.running.values().for_each(Attempt::stop);
+        self.in_order().for_each(Attempt::stop);
+    }
+
+    /// As they were started.
+    fn in_order(&self) -> impl Iterator<Item = &Attempt> {
+        let mut all: Vec<&Attempt> = self.running.values().collect();
+        all.sort_by_key(|attempt| attempt.number);
+        all.into_iter()
     }
 }
 

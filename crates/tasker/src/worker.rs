@@ -8,7 +8,7 @@ mod create;
 mod claim;
 mod complete;
 mod heartbeat;
-mod aftermath;
+pub(crate) mod aftermath;
 mod progress;
 mod recover;
 mod spin;

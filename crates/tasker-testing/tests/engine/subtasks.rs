@@ -7,14 +7,16 @@ use serde_json::{Value, json};
 use tasker::model::id::StepKey;
 use tasker::model::subtask::SubtaskTally;
 use tasker::model::task::TaskState;
+use tasker::store::SystemClock;
 use tasker::store::record::TaskDetail;
+use tasker::store::sqlite::rusqlite::Connection;
 use tasker::{
     Options, PermanentError, StepContext, StepHandlers, StepResult, Task, TaskHandler, TaskRequest,
     Tasker, yaml,
 };
 use tokio_postgres::NoTls;
 
-use crate::support::{assert_sound, assert_state, both_stores, on};
+use crate::support::{assert_sound, assert_state, both_stores, on, on_file};
 
 /// What undoes has done, in order.
 type Undone = Arc<Mutex<Vec<String>>>;
@@ -287,4 +289,49 @@ async fn deadlocks(url: &str) -> i64 {
     tokio::spawn(connection);
     let sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     client.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// Each is done to the store of an order that has failed and was undone, and must be found.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_what_does_not_hold_between_tasks() {
+    let damages = [
+        (
+            "UPDATE tasker_subtasks SET failed = 2 WHERE task_no = 1 AND position = 1",
+            "I9: step `reserve` keeps 3 sub-tasks, of which 0 are open, 0 held and 2 failed, it has 3",
+        ),
+        (
+            "UPDATE tasker_steps SET state = 'pending', due_at = 253370764800000000
+             WHERE task_no = 1 AND position = 1",
+            "I9: step `reserve` waits for sub-tasks, and need not",
+        ),
+        (
+            "UPDATE tasker_tasks SET state = 'in_progress' WHERE ordinal = 2",
+            "I9: step `reserve` is complete, and 1 of its sub-tasks are open",
+        ),
+        (
+            "UPDATE tasker_tasks SET parent_id = NULL WHERE ordinal IS NULL",
+            "I9: it can be undone, and nobody does it",
+        ),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    for (n, (damage, expected)) in damages.into_iter().enumerate() {
+        let path = folder.path().join(format!("{n}.db"));
+        let undone = Undone::default();
+        let tasker = on_file(&path, handlers(&undone), Options::default()).await;
+        let (task, _) = order(&tasker, json!({"lines": 3, "fails": true})).await;
+        undo_of(&tasker, &task).await;
+        assert_sound(&tasker).await;
+        tasker.stop().await.unwrap();
+        let file = Connection::open(&path).unwrap();
+        assert!(file.execute(damage, []).unwrap() > 0);
+        let url = format!("sqlite:{}", path.display());
+        let store = tasker::store::open(&url, Arc::new(SystemClock))
+            .await
+            .unwrap();
+        let found = tasker::diagnose(&*store).await.unwrap().findings;
+        let named = found
+            .iter()
+            .any(|finding| finding.found.starts_with(expected));
+        assert!(named, "{damage}: no `{expected}` among {found:#?}");
+    }
 }

@@ -188,7 +188,7 @@ async fn undo(store: &dyn Store, task_id: TaskId) -> Result<(), StoreError> {
 
 /// The steps that need not be undone, and the results that undoing the others may need; `None` if there is
 /// nothing to undo, or if the task has come too far for it.
-fn to_undo(
+pub(crate) fn to_undo(
     detail: &TaskDetail,
     template: &TaskTemplate,
     undo: &TaskTemplate,
