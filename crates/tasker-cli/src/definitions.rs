@@ -140,12 +140,7 @@ impl Templates {
             return Ok(Vec::new());
         }
         let mut files = self.files()?;
-        if let Some(folder) = Path::new(named).parent().filter(|_| is_file(named)) {
-            let folder = if folder.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                folder
-            };
+        if let Some(folder) = folder_of(named) {
             files.extend(yaml::load_directory(folder, &self.environment)?);
         }
         let mut known = HashSet::from([of.full_name()]);
@@ -154,6 +149,19 @@ impl Templates {
             .iter()
             .filter(|file| known.insert(file.template.full_name()));
         Ok(others.filter_map(|file| code.bind(file).ok()).collect())
+    }
+
+    /// The options with which a worker knows the task handler that is meant; empty where it needs none.
+    pub(crate) fn worker_options(&self, named: &str) -> String {
+        let mut options = String::new();
+        let folder = folder_of(named).unwrap_or(&self.templates);
+        if folder != Path::new(yaml::DIRECTORY) {
+            options += &format!(" --templates {}", folder.display());
+        }
+        if self.environment != yaml::DEFAULT_ENVIRONMENT {
+            options += &format!(" --environment {}", self.environment);
+        }
+        options
     }
 
     /// The one definition that is meant. Of several versions, and of several contents of one
@@ -199,6 +207,13 @@ fn is_file(named: &str) -> bool {
     path.extension()
         .is_some_and(|end| end == "yaml" || end == "yml")
         || path.is_file()
+}
+
+/// The folder of the file that a text names, if it names one.
+fn folder_of(named: &str) -> Option<&Path> {
+    let folder = Path::new(named).parent().filter(|_| is_file(named))?;
+    let is_here = folder.as_os_str().is_empty();
+    Some(if is_here { Path::new(".") } else { folder })
 }
 
 /// `name`, `namespace.name` or `namespace/name`, each with `@version` or without.

@@ -10,8 +10,12 @@ use tasker::{Error, Events, Task};
 
 use crate::output::{Failure, say};
 
-/// Says what happens until the task is final.
-pub(crate) async fn watch(task: &mut Task, events: &mut Events) -> Result<(), Failure> {
+/// Says what happens until the task is final. `store` is the option that other commands need, to find it.
+pub(crate) async fn watch(
+    task: &mut Task,
+    events: &mut Events,
+    store: &str,
+) -> Result<(), Failure> {
     let lines = Lines::new();
     let id = task.id();
     let mut end = std::pin::pin!(task.wait(None));
@@ -24,7 +28,7 @@ pub(crate) async fn watch(task: &mut Task, events: &mut Events) -> Result<(), Fa
                         say(&line);
                     }
                     if let Fact::StepWaiting { wait: Wait { signal: Some(signal), .. }, .. } = &event.fact {
-                        say(&format!("    send it with: tasker task signal {id} {signal}"));
+                        say(&format!("    send it with: tasker task signal{store} {id} {signal}"));
                     }
                     if matches!(event.fact, Fact::TaskFinished { .. }) {
                         end.await?;

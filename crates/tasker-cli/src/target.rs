@@ -19,6 +19,19 @@ pub(crate) fn url_to_work_on(url: Option<String>) -> String {
     url.unwrap_or_else(|| DEFAULT_STORE.to_owned())
 }
 
+/// The option with which another command finds the store that one was given; empty where it needs none.
+///
+/// What the environment says it says to the other command, too, and it may hold a password.
+pub(crate) fn store_option(url: Option<&str>) -> String {
+    match url {
+        Some(url) if std::env::var("TASKER_STORE").as_deref() != Ok(url) => {
+            // A shell takes `?` and `&`, which URLs have, for something else.
+            format!(" --store '{url}'")
+        }
+        _ => String::new(),
+    }
+}
+
 /// The store of a command that names none, of those that are there.
 fn default_store() -> &'static str {
     let stores = [DEFAULT_STORE, DEMO_STORE].into_iter();

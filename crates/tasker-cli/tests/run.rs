@@ -164,6 +164,46 @@ fn an_interrupted_run_is_finished_by_a_worker() {
     assert!(shown.contains("✓ decision"), "{shown}");
 }
 
+#[test]
+fn what_an_interrupted_run_says_to_do_works_as_it_stands() {
+    let folder = folder_with("flows/approval.yaml", APPROVAL);
+    let store = "sqlite:elsewhere.db";
+    let arguments = [
+        "--store",
+        store,
+        "run",
+        "flows/approval.yaml",
+        "-c",
+        "{\"order\": 5}",
+    ];
+    let mut run = command(folder.path(), &arguments)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
+    let mut command_in = |start: &str, end: &str| {
+        let line = lines.find_map(|line| line.ok().filter(|line| line.contains(start)));
+        let line = line.expect("it says so before it ends");
+        let (_, rest) = line.split_once("tasker ").unwrap();
+        let shown = rest.split(end).next().unwrap();
+        // What a shell makes of it.
+        shown.replace('\'', "")
+    };
+    let signal = command_in("tasker task signal ", "\n") + " true";
+    interrupt(&run);
+    let worker = command_in("hint: `tasker worker ", "` ");
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert_eq!(worker, format!("worker --store {store} --templates flows"));
+    ends(folder.path(), 0, &words(&signal));
+    let (mut worker, _) = started(folder.path(), &words(&worker), "completed decision");
+    interrupt(&worker);
+    assert!(worker.wait().unwrap().success());
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
 fn interrupt(child: &Child) {
     let status = Command::new("kill")
         .args(["-INT", &child.id().to_string()])
@@ -340,4 +380,35 @@ fn every_command_of_the_examples_works() {
         }
     }
     assert!(pages > 0);
+}
+
+/// What the README of the example says, word for word but for the place of its state.
+#[test]
+fn a_purchase_goes_on_after_a_kill_when_it_is_approved() {
+    let folder = tempfile::tempdir().unwrap();
+    let example = root().join("examples/approval").canonicalize().unwrap();
+    let shown = |path: &str| example.join(path).display().to_string();
+    let context = serde_json::json!({
+        "requester": "ada", "item": "a desk", "amount": 900,
+        "folder": example, "state": folder.path().join("state"),
+    });
+    let (context, file) = (context.to_string(), shown("approval.yaml"));
+    let run = ["run", &file, "--context", &context];
+    let (mut run, _) = started(folder.path(), &run, "tasker task signal ");
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let signal = [
+        "task",
+        "signal",
+        "last",
+        "approval",
+        r#"{"approved": true}"#,
+    ];
+    ends(folder.path(), 0, &signal);
+    let worker = ["worker", "--templates", &shown("")];
+    let (mut worker, _) = started(folder.path(), &worker, "completed confirm");
+    interrupt(&worker);
+    assert!(worker.wait().unwrap().success());
+    let (shown, _) = ends(folder.path(), 0, &["task", "show", "last"]);
+    assert!(shown.contains("completed (complete)"), "{shown}");
 }

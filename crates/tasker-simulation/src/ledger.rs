@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tasker::model::id::{Position, StepKey, TaskId, WorkerId};
+use tasker::model::json::Json;
 use tasker::store::{Clock as _, ManualClock};
 
 /// Everything that was seen of one seed.
@@ -50,8 +51,8 @@ pub(crate) struct Execution {
     pub(crate) step: StepKey,
     pub(crate) attempt: u32,
     pub(crate) worker: WorkerId,
-    /// For each parent with a result: the execution that the result names, if it names one.
-    pub(crate) parents: Vec<(Position, Option<usize>)>,
+    /// For each parent with a result: that result.
+    pub(crate) parents: Vec<(Position, Json)>,
 }
 
 impl Ledger {

@@ -1,7 +1,7 @@
 //! The whole engine under virtual time, from a seed, with everything that can go wrong.
 //!
 //! Two or three nodes share a store. Clients ask for tasks and repeat requests that were not
-//! answered; operators cancel, retry, resolve and skip; step handlers fail, panic, hang and take
+//! answered; operators cancel, retry, resolve and skip; steps run over lists, start tasks of others and are undone; handlers fail, panic, hang and take
 //! their time. Meanwhile connections break before, during and after a commit, answers take
 //! minutes, the store is out of reach, nodes crash, freeze until their leases are over and go on,
 //! are stopped and started again with a part of their handlers, and the clock jumps by hours.
@@ -17,6 +17,8 @@
 //! - A task that is not final in the end, or an engine that does not stop when told to (I7).
 //! - A request that was acknowledged and is not there, that created two tasks under one
 //!   idempotency key, or a batch that was created in part (I8).
+//! - A step whose counts or result are not those of its sub-tasks, or that is complete after more failures than
+//!   may be; a failure that is not undone, twice, or where nothing may be; something left open or undone (I9).
 //! - An attempt that ran without a claim, twice, or beyond its limit; an outcome that was recorded
 //!   and did not happen; a result other than the one of the recorded attempt; a child that read
 //!   something else; a lease taken away before its end; a retry before its time.

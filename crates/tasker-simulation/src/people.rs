@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use tasker::model::id::TaskId;
+use tasker::model::id::{StepKey, TaskId};
 use tasker::model::step::StepState;
 use tasker::model::task::TaskState;
 use tasker::store::StoreError;
@@ -248,7 +248,23 @@ async fn look(tasker: &Tasker, chance: &mut Chance, known: &[TaskId]) -> Result<
     let task = known[chance.number(0..known.len())];
     let detail = tasker.store().task_detail(task).await?;
     // It was acknowledged: that it is not there is a failure.
-    detail.ok_or(Error::NoSuchTask(task))
+    let detail = detail.ok_or(Error::NoSuchTask(task))?;
+    if !chance.happens(0.3) {
+        return Ok(detail);
+    }
+    // Some look at what it has started, or at what undoes it.
+    let mut others: Vec<TaskId> = detail.undone_by.iter().map(|(undo, _)| *undo).collect();
+    for step in detail.steps.iter().filter(|step| step.subtasks.is_some()) {
+        let step = StepKey::new(task, step.position);
+        let subtasks = tasker.store().subtasks(step, 0, 20).await?;
+        others.extend(subtasks.iter().map(|subtask| subtask.task_id));
+    }
+    if others.is_empty() {
+        return Ok(detail);
+    }
+    let other = others[chance.number(0..others.len())];
+    let other = tasker.store().task_detail(other).await?;
+    Ok(other.unwrap_or(detail))
 }
 
 /// Whether an order was not allowed, which is the right answer to many.

@@ -1,6 +1,6 @@
 //! One seed, from the first process to the verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 use tasker::model::id::TaskId;
+use tasker::model::subtask::Origin;
 use tasker::store::record::{TaskSummary, TemplateId};
 use tasker::store::store::{Page, TaskFilter};
 use tasker::store::{Clock as _, ManualClock, StoreError};
@@ -113,9 +114,16 @@ pub(crate) fn played(
     let plan = Plan::draw(&mut chance);
     ledger.note(|| format!("seed {seed}: {plan:#?}"));
     let lease_ms = plan.lease_seconds * 1_000;
-    let definitions = (0..chance.number(1..=3))
-        .map(|n| Definition::draw(&mut chance, &namespace, format!("handler-{n}")))
-        .collect();
+    let mut definitions: Vec<Definition> = Vec::new();
+    for number in 0..chance.number(1..=3) {
+        let name = format!("handler-{number}");
+        definitions.push(Definition::draw(
+            &mut chance,
+            &namespace,
+            name,
+            &definitions,
+        ));
+    }
     let database = Database::new(store, place.io(), ledger.clone(), plan.notice);
     let database = Arc::new(database);
     let world = World::new(seed, plan, clock, ledger.clone(), database, definitions);
@@ -241,7 +249,7 @@ async fn recover(world: &World, chance: &mut Chance) -> Result<(), StoreError> {
         }
     }
     let end = world.clock.now() + ALL_FINAL_WITHIN;
-    while world.clock.now() < end && !list(world)?.iter().all(|task| task.state.is_final()) {
+    while world.clock.now() < end && !is_over(world)? {
         sleep(&world.clock, LOOK_EVERY).await;
     }
     for node in 0..world.plan.nodes {
@@ -254,9 +262,24 @@ async fn recover(world: &World, chance: &mut Chance) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn list(world: &World) -> Result<Vec<TaskSummary>, StoreError> {
+/// Whether every task is final, and nothing is left to be done of any.
+fn is_over(world: &World) -> Result<bool, StoreError> {
+    if !list(world, true)?.iter().all(|task| task.state.is_final()) {
+        return Ok(false);
+    }
+    let namespace = world.definitions[0].namespace.as_str();
+    let known = world.database.at_once(|store| store.templates(None))?;
+    let known = known.iter();
+    let own = known.filter(|(_, template)| template.source().namespace.as_str() == namespace);
+    let own: Vec<TemplateId> = own.map(|(id, _)| *id).collect();
+    let left = world.database.at_once(|store| store.aftermaths(own, 1))?;
+    Ok(left.is_empty())
+}
+
+fn list(world: &World, also_subtasks: bool) -> Result<Vec<TaskSummary>, StoreError> {
     let filter = TaskFilter {
         namespace: Some(world.definitions[0].namespace.clone()),
+        also_subtasks,
         ..TaskFilter::default()
     };
     let page = Page {
@@ -268,8 +291,14 @@ fn list(world: &World) -> Result<Vec<TaskSummary>, StoreError> {
 
 /// Every task with its record, oldest first.
 fn all_tasks(world: &World) -> Result<Vec<Found>, StoreError> {
-    let mut ids: Vec<TaskId> = list(world)?.iter().map(|task| task.task_id).collect();
-    ids.sort_unstable();
+    let ids = |also_subtasks| -> Result<BTreeSet<TaskId>, StoreError> {
+        Ok(list(world, also_subtasks)?
+            .iter()
+            .map(|task| task.task_id)
+            .collect())
+    };
+    let asked = ids(false)?;
+    let ids = ids(true)?;
     let mut templates = BTreeMap::<TemplateId, _>::new();
     let mut found = Vec::with_capacity(ids.len());
     for id in ids {
@@ -281,9 +310,60 @@ fn all_tasks(world: &World) -> Result<Vec<Found>, StoreError> {
             e.insert(template);
         }
         let template = templates[&number].clone();
-        found.push(Found { detail, template });
+        let was_asked = asked.contains(&id);
+        found.push(Found {
+            detail,
+            template,
+            was_asked,
+        });
     }
-    Ok(found)
+    Ok(in_order(found))
+}
+
+/// Tasks that were asked for as they were, each of the others after the one that it comes from: the ids of
+/// those do not grow.
+fn in_order(mut found: Vec<Found>) -> Vec<Found> {
+    let id = |task: &Found| task.detail.task.summary.task_id;
+    found.sort_by_key(|task| (!task.was_asked, id(task)));
+    let mut places: BTreeMap<TaskId, usize> = BTreeMap::new();
+    let mut order = Vec::with_capacity(found.len());
+    let mut level: Vec<Found> = Vec::new();
+    let (mut rest, mut next): (Vec<Found>, Vec<Found>) = (Vec::new(), found);
+    while !next.is_empty() {
+        for task in next {
+            let origin = task.detail.task.origin.map(|origin| origin.task_id());
+            let is_known = origin.is_none_or(|origin| places.contains_key(&origin));
+            if is_known {
+                level.push(task);
+            } else {
+                rest.push(task);
+            }
+        }
+        level.sort_by_cached_key(|task| {
+            let origin = task.detail.task.origin;
+            let from = origin.and_then(|origin| places.get(&origin.task_id()).copied());
+            let place = match origin {
+                Some(Origin::Step {
+                    position, ordinal, ..
+                }) => (position, ordinal),
+                _ => (0, 0),
+            };
+            let created = task.detail.task.summary.created_at;
+            let context = task.detail.task.context.as_str().to_owned();
+            let asked = task.was_asked.then(|| id(task));
+            (!task.was_asked, asked, from, place, created, context)
+        });
+        let is_stuck = level.is_empty();
+        for task in level.drain(..) {
+            places.insert(id(&task), order.len());
+            order.push(task);
+        }
+        next = std::mem::take(&mut rest);
+        if is_stuck {
+            order.append(&mut next);
+        }
+    }
+    order
 }
 
 /// The record of every task as text, the same for the same seed.
@@ -302,6 +382,10 @@ fn history(found: &[Found]) -> String {
             }
             text.push_str(&format!("  {fields}\n"));
         }
+    }
+    for (number, task) in found.iter().enumerate() {
+        let id = task.detail.task.summary.task_id.to_string();
+        text = text.replace(&id, &format!("task {number}"));
     }
     text
 }

@@ -3,12 +3,15 @@
 //! [`audit`](tasker::store::audit) says whether each task holds together by itself. Here it is
 //! compared with the ledger: what was acknowledged, and what was executed.
 
+mod between;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use tasker::model::id::{Position, StepKey, TaskId, WorkerId};
 use tasker::model::outcome::FailureKind;
 use tasker::model::step::StepState;
+use tasker::model::subtask::Origin;
 use tasker::model::template::TaskTemplate;
 use tasker::model::transition::{Change, Reason, Transition};
 use tasker::model::wait::WaitFor;
@@ -21,6 +24,8 @@ use crate::ledger::{Execution, Pages};
 pub(crate) struct Found {
     pub(crate) detail: TaskDetail,
     pub(crate) template: TaskTemplate,
+    /// Somebody asked for it: it is no sub-task, and undoes nothing.
+    pub(crate) was_asked: bool,
 }
 
 /// Which attempt: of which step, its number, and who made it.
@@ -58,6 +63,7 @@ pub(crate) fn problems(found: &[Found], pages: &Pages, lease_ms: u64) -> Vec<Str
         verdict.times(task);
         verdict.results(task);
     }
+    verdict.problems.extend(between::problems(found));
     verdict.problems
 }
 
@@ -70,7 +76,10 @@ impl Verdict<'_> {
 
     /// Every task holds together, and has come to its end.
     fn soundness(&mut self) {
-        for Found { detail, template } in self.found {
+        for Found {
+            detail, template, ..
+        } in self.found
+        {
             let id = detail.task.summary.task_id;
             for violation in audit::check(detail, template) {
                 self.problems.push(format!("task {id}: {violation}"));
@@ -85,7 +94,7 @@ impl Verdict<'_> {
     /// What was acknowledged exists, once; what was asked for together exists together.
     fn requests(&mut self) {
         let mut created: BTreeMap<usize, Vec<TaskId>> = BTreeMap::new();
-        for Found { detail, .. } in self.found {
+        for Found { detail, .. } in self.found.iter().filter(|task| task.was_asked) {
             let id = detail.task.summary.task_id;
             match detail.task.context.read::<Context>() {
                 Ok(context) => created.entry(context.request).or_default().push(id),
@@ -158,7 +167,12 @@ impl Verdict<'_> {
     }
 
     /// Nothing was tried again before its time, and no lease was taken away before its end.
-    fn times(&mut self, Found { detail, template }: &Found) {
+    fn times(
+        &mut self,
+        Found {
+            detail, template, ..
+        }: &Found,
+    ) {
         let id = detail.task.summary.task_id;
         let mut claimed = BTreeMap::new();
         let mut retry_at = BTreeMap::new();
@@ -187,9 +201,11 @@ impl Verdict<'_> {
                     format!("I2: task {id}: transition {number}: a lease was lost after {age:?}")
                 });
             }
-            let signalled = matches!(template.step(position).wait, Some(WaitFor::Signal { .. }));
-            // A signal ends a wait before its time.
-            let may_be_early = transition.reason == Some(Reason::Waiting) && signalled;
+            let definition = template.step(position);
+            let signalled = matches!(definition.wait, Some(WaitFor::Signal { .. }));
+            // A signal ends a wait before its time, and so does the end of sub-tasks.
+            let may_be_early = transition.reason == Some(Reason::Waiting)
+                && (signalled || definition.has_subtasks());
             if let Some(time) = transition.retry_at.filter(|_| !may_be_early) {
                 retry_at.insert(position, time);
             }
@@ -197,13 +213,22 @@ impl Verdict<'_> {
     }
 
     /// What was recorded of an attempt was done by it, and what children read was recorded.
-    fn results(&mut self, Found { detail, template }: &Found) {
+    fn results(
+        &mut self,
+        Found {
+            detail, template, ..
+        }: &Found,
+    ) {
         let id = detail.task.summary.task_id;
         let ran: Vec<Attempt> = self.pages.executions.iter().map(attempt_of).collect();
         for transition in &detail.transitions {
             let Change::Step { position, to, .. } = transition.change else {
                 continue;
             };
+            if template.step(position).has_subtasks() {
+                // That is for others to judge.
+                continue;
+            }
             let told = transition.failure.as_ref().is_some_and(|failure| {
                 // Of a signal that did not come nobody is told but the record.
                 let by_handler = matches!(
@@ -230,22 +255,26 @@ impl Verdict<'_> {
         let executions = self.pages.executions.iter();
         for execution in executions.filter(|execution| execution.step.task_id == id) {
             let position = execution.step.position;
-            if template.awaited(position).is_some() {
-                // It may have run before its parents ended.
+            if template.awaited(position).is_some() || undoes(detail) {
+                // It may have run before its parents ended, or reads what it undoes.
                 continue;
             }
             for parent in template.dag().parents(position) {
                 let record = &detail.steps[*parent as usize];
                 let seen = execution.parents.iter().find(|(seen, _)| seen == parent);
                 if record.state == StepState::Complete {
-                    let seen = seen.and_then(|(_, product)| *product);
-                    self.expect(seen.is_some() && seen == product(record), || {
+                    let seen = seen.map(|(_, result)| result);
+                    self.expect(seen.is_some() && seen == record.result.as_ref(), || {
                         format!("{execution:?} read something else than {:?}", record.result)
                     });
                 }
             }
         }
     }
+}
+
+fn undoes(detail: &TaskDetail) -> bool {
+    matches!(detail.task.origin, Some(Origin::Undo { .. }))
 }
 
 fn attempt(transition: &Transition, position: Position) -> Attempt {
@@ -280,8 +309,8 @@ mod tests {
     fn problems_if(tamper: impl FnOnce(&mut Vec<Found>, &mut Pages, &mut u64)) -> String {
         let ledger = Ledger::new(Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)), false);
         let (ledger, place) = (Arc::new(ledger), Place::open("sqlite::memory:").unwrap());
-        // In this one leases are lost.
-        let (mut found, mut lease_ms) = played(50, &place, &ledger).unwrap();
+        // In this one leases are lost, items worked on, tasks started, and steps undone.
+        let (mut found, mut lease_ms) = played(8, &place, &ledger).unwrap();
         let mut pages = std::mem::take(&mut *ledger.pages());
         assert!(problems(&found, &pages, lease_ms).is_empty());
         tamper(&mut found, &mut pages, &mut lease_ms);
@@ -322,6 +351,38 @@ mod tests {
     fn a_lease_that_was_taken_away_early_is_noticed() {
         let problems = problems_if(|_, _, lease_ms| *lease_ms *= 1_000_000);
         assert_says(&problems, "a lease was lost after");
+    }
+
+    #[test]
+    fn a_sub_task_that_is_gone_is_noticed() {
+        let problems = problems_if(|found, _, _| {
+            let is_subtask =
+                |task: &Found| matches!(task.detail.task.origin, Some(Origin::Step { .. }));
+            let gone = found.iter().position(is_subtask).expect("some are there");
+            found.remove(gone);
+        });
+        assert_says(&problems, "keeps [");
+    }
+
+    #[test]
+    fn a_result_that_is_not_that_of_the_sub_tasks_is_noticed() {
+        let problems = problems_if(|found, _, _| {
+            let steps = found.iter_mut().flat_map(|task| &mut task.detail.steps);
+            let mut done =
+                steps.filter(|step| step.subtasks.is_some() && step.state == StepState::Complete);
+            let step = done.next().expect("some are complete");
+            step.result = Some(tasker::model::json::Json::from_stored("7"));
+        });
+        assert_says(&problems, "has the result");
+    }
+
+    #[test]
+    fn a_failure_that_nobody_undoes_is_noticed() {
+        let problems = problems_if(|found, _, _| {
+            let gone = found.iter().position(|task| undoes(&task.detail));
+            found.remove(gone.expect("something is undone"));
+        });
+        assert_says(&problems, "0 tasks undo it instead of 1");
     }
 
     #[test]

@@ -8,8 +8,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tasker::model::id::StepKey;
 use tasker::model::retry::Backoff;
+use tasker::model::subtask::Gather;
+use tasker::model::template::MapOver;
 use tasker::model::trigger::TriggerRule;
-use tasker::{PermanentError, RetryableError, Step, StepContext, StepResult, TaskHandler};
+use tasker::{
+    PermanentError, RetryableError, Step, StepContext, StepResult, TaskHandler, TaskRequest,
+};
 
 use crate::chance::Chance;
 use crate::ledger::{Execution, Ledger};
@@ -37,6 +41,19 @@ struct Node {
     timeout: Option<Duration>,
     rule: TriggerRule,
     waits: Waits,
+    starts: Starts,
+    can_be_undone: bool,
+    point_of_no_return: bool,
+}
+
+/// What a step starts.
+#[derive(Debug, Clone)]
+enum Starts {
+    Nothing,
+    /// A task of another task handler, by its name.
+    Task(String),
+    /// One task for each item of a list.
+    Items(MapOver),
 }
 
 /// What a step waits for before it starts.
@@ -52,12 +69,19 @@ enum Waits {
 pub(crate) const SIGNAL: &str = "go";
 
 impl Definition {
-    /// Draws a definition.
-    pub(crate) fn draw(chance: &mut Chance, namespace: &str, name: String) -> Definition {
+    /// Draws a definition; its steps may start tasks of `others`.
+    pub(crate) fn draw(
+        chance: &mut Chance,
+        namespace: &str,
+        name: String,
+        others: &[Definition],
+    ) -> Definition {
         let parents = draw_shape(chance);
         let timed = chance.happens(0.3);
         let ruled = chance.happens(0.5);
         let waiting = chance.happens(0.4);
+        let starting = chance.happens(0.5);
+        let undoing = chance.happens(0.5);
         let steps = parents
             .into_iter()
             .map(|parents| Node {
@@ -71,6 +95,13 @@ impl Definition {
                 } else {
                     Waits::Nothing
                 },
+                starts: if starting {
+                    draw_starts(chance, others)
+                } else {
+                    Starts::Nothing
+                },
+                can_be_undone: undoing && chance.happens(0.5),
+                point_of_no_return: undoing && chance.happens(0.05),
                 parents,
                 limit: chance.number(1..=5),
                 retryable: chance.happens(0.9),
@@ -102,11 +133,17 @@ impl Definition {
             definition = definition.deadline(deadline);
         }
         for (number, node) in self.steps.iter().enumerate() {
-            let stage = stage.clone();
+            let (stage, stage_of_undo) = (stage.clone(), stage.clone());
             let parents: Vec<String> = node.parents.iter().copied().map(step_name).collect();
-            let names = parents.clone();
+            let part = match &node.starts {
+                Starts::Nothing => Part::Step(parents.clone()),
+                Starts::Task(other) => {
+                    Part::Asks(parents.clone(), self.namespace.clone(), other.clone())
+                }
+                Starts::Items(_) => Part::Item,
+            };
             let mut step = Step::new(step_name(number), move |context| {
-                perform(stage.clone(), names.clone(), context)
+                perform(stage.clone(), part.clone(), context)
             })
             .depends_on_steps(parents)
             .retry_limit(node.limit)
@@ -114,6 +151,22 @@ impl Definition {
             .backoff(node.backoff.clone())
             .trigger_rule(node.rule)
             .skippable(true);
+            step = match &node.starts {
+                Starts::Nothing => step,
+                Starts::Task(_) => step.starts_task(),
+                Starts::Items(list) => step.map_over(list.clone()),
+            };
+            if node.can_be_undone {
+                let stage = stage_of_undo;
+                let undo = Step::new(format!("u{number}"), move |context| {
+                    perform(stage.clone(), Part::Undo, context)
+                });
+                let backoff = Backoff::Fixed { delay_ms: 1_000 };
+                step = step.undo_with(undo.retry_limit(3).backoff(backoff));
+            }
+            if node.point_of_no_return {
+                step = step.point_of_no_return();
+            }
             step = match node.waits {
                 Waits::Nothing => step,
                 Waits::Delay(delay) => step.delay(delay),
@@ -192,6 +245,30 @@ fn draw_waits(chance: &mut Chance) -> Waits {
     }
 }
 
+fn draw_starts(chance: &mut Chance, others: &[Definition]) -> Starts {
+    match chance.number(0..6) {
+        0 if !others.is_empty() => {
+            Starts::Task(others[chance.number(0..others.len())].name.clone())
+        }
+        1 => {
+            let items: Vec<String> = (0..chance.number(0..9_u32))
+                .map(|n| n.to_string())
+                .collect();
+            let over = format!(
+                "[{}].map(n, {{'request': context.request, 'number': n}})",
+                items.join(", ")
+            );
+            Starts::Items(MapOver {
+                concurrency: chance.number(1..5),
+                max_failures: chance.one_of(&[0, 0, 1, 3]),
+                gather: chance.one_of(&[Gather::List, Gather::List, Gather::Count]),
+                ..MapOver::new(over)
+            })
+        }
+        _ => Starts::Nothing,
+    }
+}
+
 fn draw_backoff(chance: &mut Chance) -> Backoff {
     match chance.number(0..4) {
         0 => Backoff::Fixed { delay_ms: 0 },
@@ -233,23 +310,42 @@ enum Act {
     },
 }
 
-/// What a step produces: which execution it was.
-#[derive(Debug, Deserialize)]
-struct Product {
-    execution: usize,
-}
-
 #[derive(Debug, Deserialize)]
 struct Input {
     request: u64,
 }
 
-async fn perform(stage: Stage, parents: Vec<String>, context: StepContext) -> StepResult<Value> {
+/// What code is there for.
+#[derive(Clone)]
+enum Part {
+    /// A step, with its parents.
+    Step(Vec<String>),
+    /// A step that starts a task of this namespace and name.
+    Asks(Vec<String>, String, String),
+    Item,
+    Undo,
+}
+
+async fn perform(stage: Stage, part: Part, context: StepContext) -> StepResult<Value> {
     let process = stage.process.clone();
     process.runs().await;
-    let request = context.context::<Input>()?.request;
-    let (act, time) = stage.draw(request, &context);
-    let execution = stage.enter(&parents, &context)?;
+    let input: Input = match part {
+        Part::Item => context.item()?,
+        _ => context.context()?,
+    };
+    let request = input.request;
+    let (act, time) = stage.draw(request, &part, &context);
+    let parents = match &part {
+        Part::Step(parents) | Part::Asks(parents, ..) => &parents[..],
+        Part::Item | Part::Undo => &[],
+    };
+    let execution = stage.enter(parents, &context)?;
+    match &part {
+        Part::Step(_) => {}
+        Part::Asks(..) => stage.ledger.count("sub-tasks asked for"),
+        Part::Item => stage.ledger.count("items worked on"),
+        Part::Undo => stage.ledger.count("steps undone"),
+    }
     let note = |what: &str| {
         let (step, attempt) = (context.name(), context.attempt());
         let text = || format!("{process}: request {request} {step} attempt {attempt} {what}");
@@ -261,7 +357,13 @@ async fn perform(stage: Stage, parents: Vec<String>, context: StepContext) -> St
     }
     note("ends");
     match act {
-        Act::Succeed => Ok(json!({ "execution": execution })),
+        Act::Succeed => Ok(match part {
+            Part::Asks(_, namespace, name) => {
+                let request = TaskRequest::new(name).namespace(namespace);
+                json!(request.context(json!({ "request": input.request })))
+            }
+            _ => json!({ "execution": execution }),
+        }),
         Act::Fail { retry_after } => {
             let mut error = RetryableError::new("not yet");
             if let Some(seconds) = retry_after {
@@ -285,10 +387,15 @@ async fn perform(stage: Stage, parents: Vec<String>, context: StepContext) -> St
 
 impl Stage {
     /// What an attempt does, and after which time: the same whoever runs it.
-    fn draw(&self, request: u64, context: &StepContext) -> (Act, Duration) {
+    fn draw(&self, request: u64, part: &Part, context: &StepContext) -> (Act, Duration) {
         let position = context.name()[1..].parse().expect("invariant: named so");
         let attempt = u64::from(context.attempt());
-        let mut chance = Chance::about(&[self.seed, request, position, attempt]);
+        let index = match (part, context.index()) {
+            (Part::Undo, _) => 100,
+            (_, None) => 0,
+            (_, Some(index)) => 1 + u64::from(index),
+        };
+        let mut chance = Chance::about(&[self.seed, request, position, index, attempt]);
         let handlers = &self.handlers;
         let at_once = chance.happens(0.2);
         let time = chance.time(&handlers.duration);
@@ -317,13 +424,17 @@ impl Stage {
         let mut seen = Vec::with_capacity(parents.len());
         for name in parents {
             let position = name[1..].parse().expect("invariant: named so");
-            let product = context.parent_json(name)?;
-            let execution = product.and_then(|product| product.read::<Product>().ok());
-            if product.is_some() {
-                seen.push((position, execution.map(|product| product.execution)));
+            if let Some(result) = context.parent_json(name)? {
+                seen.push((position, result.clone()));
             }
         }
-        let position = context.name()[1..].parse().expect("invariant: named so");
+        // Of an item, and of what undoes, the name of the step says nothing of its place.
+        let key = context.idempotency_key();
+        let position = key
+            .rsplit('-')
+            .next()
+            .and_then(|number| number.parse().ok());
+        let position = position.expect("invariant: the key ends with the position");
         self.ledger.count("attempts executed");
         Ok(self.ledger.executed(Execution {
             step: StepKey::new(context.task_id(), position),

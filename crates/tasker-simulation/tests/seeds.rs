@@ -31,6 +31,9 @@ fn assert_holds(batch: &Batch) {
         "orders carried out",
         "pauses",
         "planned stops",
+        "sub-tasks asked for",
+        "items worked on",
+        "steps undone",
     ] {
         assert!(batch.counts.contains_key(trouble), "no {trouble}");
     }
@@ -61,7 +64,7 @@ fn as_many_seeds_as_time_allows_hold_on_postgresql() {
 #[test]
 fn a_seed_replays_to_the_letter() {
     let place = Place::open("sqlite::memory:").expect("a store");
-    for seed in [3, 50, 134] {
+    for seed in [8, 50, 137] {
         let [one, two] = [0, 1].map(|_| run(seed, &place, true).expect("the seed holds"));
         assert!(one.history.lines().count() > 10, "{}", one.history);
         assert_eq!(one.history, two.history);

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use tasker::model::retry::Backoff;
 use tasker::{Error, RetryableError, Step, StepContext, StepResult, TaskHandler};
 
+/// The task handler of those that start others, beside the patterns.
+pub const NESTED: &str = "nested";
+
 /// The namespace of all patterns.
 pub const NAMESPACE: &str = "patterns";
 

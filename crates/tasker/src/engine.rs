@@ -1,5 +1,6 @@
 //! The engine of one process: started, asked, stopped.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -105,10 +106,15 @@ impl Builder {
             Some(store) => store,
             None => tasker_store::open(&self.url, self.clock).await?,
         };
+        // What the store knows need not be told again: with what follows from definitions there are many.
+        let mut templates = store.templates(None).await?;
+        let known: HashSet<_> = templates.iter().map(|(_, known)| known.hash()).collect();
         for template in registry.templates() {
-            store.register_template(template).await?;
+            if !known.contains(&template.hash()) {
+                let id = store.register_template(template.clone()).await?;
+                templates.push((id, template));
+            }
         }
-        let templates = store.templates(None).await?;
         let record = worker_record(self.worker_id, &registry, &*store);
         store.register_worker(record.clone()).await?;
         let publisher = Publisher::new(self.options.event_buffer);

@@ -57,7 +57,7 @@ pub(crate) async fn run(
     let (mut task, continued) = task(&tasker, demo).await?;
     introduce(&task, continued).await?;
     let interrupted = tokio::select! {
-        ended = watch(&mut task, &mut events) => { ended?; false }
+        ended = watch(&mut task, &mut events, "") => { ended?; false }
         () = stop.wished() => true,
     };
     if interrupted {

@@ -48,6 +48,7 @@ pub(crate) async fn run(
         None => json!({}),
     };
     let handler = run.templates.handler(&run.handler, store.clone()).await?;
+    let same_store = target::store_option(store.as_deref());
     let url = target::url_to_work_on(store);
     let source = handler.template().source();
     let mut request = TaskRequest::new(source.name.as_str())
@@ -76,18 +77,19 @@ pub(crate) async fn run(
     let mut task = tasker.executor().execute_async(request).await?;
     say(&format!("task {} of {full_name}", task.id()));
     let interrupted = tokio::select! {
-        ended = follow(&tasker, &mut task, &mut events, &template) => { ended?; false }
+        ended = follow(&tasker, &mut task, &mut events, &template, &same_store) => { ended?; false }
         () = stop.wished() => true,
     };
     tasker.stop().await?;
     if interrupted {
         say("\ninterrupted; what ran is handed back, and nothing is lost");
+        let options = run.templates.worker_options(&run.handler);
         say(&format!(
-            "hint: `tasker worker --store {url}` goes on with it"
+            "hint: `tasker worker{same_store}{options}` goes on with it"
         ));
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    conclude(&task, full_name, url, output).await
+    conclude(&task, full_name, url, &same_store, output).await
 }
 
 /// Says what happens until the task is final, and what it did is undone if it failed.
@@ -96,8 +98,9 @@ async fn follow(
     task: &mut Task,
     events: &mut Events,
     template: &TaskTemplate,
+    same_store: &str,
 ) -> Result<(), Failure> {
-    watch(task, events).await?;
+    watch(task, events, same_store).await?;
     if template.undo_template().is_none() {
         return Ok(());
     }
@@ -105,7 +108,7 @@ async fn follow(
         return Ok(());
     };
     say(&format!("task {} undoes it", undo.id()));
-    watch(&mut undo, events).await
+    watch(&mut undo, events, same_store).await
 }
 
 /// The task that undoes another, once it is known whether there is one.
@@ -134,6 +137,7 @@ async fn conclude(
     task: &Task,
     handler: String,
     store: String,
+    same_store: &str,
     output: &Output,
 ) -> Result<ExitCode, Failure> {
     let steps = task.workflow_steps().await?;
@@ -164,9 +168,11 @@ async fn conclude(
         let more = if ended.undone_by.is_some() {
             "a new run starts anew".to_owned()
         } else {
-            format!("`tasker task retry {id}` tries again")
+            format!("`tasker task retry{same_store} {id}` tries again")
         };
-        say(&format!("hint: `tasker explain {id}` says why, {more}"));
+        say(&format!(
+            "hint: `tasker explain{same_store} {id}` says why, {more}"
+        ));
     }
     Ok(ExitCode::from(u8::from(!is_good)))
 }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use serde_json::Value;
 use tasker::model::outcome::FailureKind;
 use tasker::model::step::StepState;
 use tasker::model::task::TaskState;
 use tasker::store::store::{Page, TaskFilter};
 use tasker::store::{Store, SystemClock};
+use tasker_testing::patterns::{MIXED, NESTED};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::Notify;
@@ -174,7 +176,12 @@ async fn every_task_is_as_it_should_be(store: &dyn Store) {
         limit: TASKS + 1,
         before: None,
     };
-    let tasks = store.tasks(TaskFilter::default(), all).await.unwrap();
+    nested_tasks_are_as_they_should_be(store).await;
+    let mixed = TaskFilter {
+        name: Some(MIXED.name.to_owned()),
+        ..TaskFilter::default()
+    };
+    let tasks = store.tasks(mixed, all).await.unwrap();
     assert_eq!(
         tasks.len(),
         TASKS,
@@ -207,4 +214,30 @@ async fn every_task_is_as_it_should_be(store: &dyn Store) {
         .count();
     println!("{complete} of {TASKS} tasks are complete");
     assert!(complete > 0, "some tasks survive");
+}
+
+/// That what failed is undone, and that counts are true, the doctor has said.
+async fn nested_tasks_are_as_they_should_be(store: &dyn Store) {
+    let nested = TaskFilter {
+        name: Some(NESTED.to_owned()),
+        ..TaskFilter::default()
+    };
+    let all = Page {
+        limit: TASKS,
+        before: None,
+    };
+    let tasks = store.tasks(nested, all).await.unwrap();
+    assert_eq!(tasks.len(), TASKS / 10);
+    let (mut complete, mut undone) = (0, 0);
+    for task in &tasks {
+        let detail = store.task_detail(task.task_id).await.unwrap().unwrap();
+        if task.state == TaskState::Complete {
+            complete += 1;
+            let result = detail.steps[0].result.as_ref().unwrap();
+            assert_eq!(result.read::<Vec<Value>>().unwrap().len(), 10);
+        }
+        undone += usize::from(detail.undone_by.is_some());
+    }
+    println!("of those with sub-tasks {complete} are complete, {undone} undone");
+    assert!(undone > 0, "half of them fail in the end");
 }

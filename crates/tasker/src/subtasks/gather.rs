@@ -3,9 +3,12 @@
 use serde_json::{Map, Value, json};
 use tasker_model::id::StepKey;
 use tasker_model::json::Json;
+use tasker_model::name::StepName;
 use tasker_model::outcome::{Failure, FailureKind, Outcome};
+use tasker_model::step::StepState;
 use tasker_model::subtask::{Counted, Gather, SubtaskStanding, SubtaskTally};
-use tasker_store::record::SubtaskRecord;
+use tasker_model::transition::Change;
+use tasker_store::record::{SubtaskRecord, TaskDetail};
 
 use super::{PAGE, Stop, Subtasks, permanent};
 
@@ -92,16 +95,17 @@ pub(super) async fn failure(
     tally: SubtaskTally,
     first: &SubtaskRecord,
 ) -> Result<Failure, Stop> {
-    let mut why = first.state.to_string();
-    if let Some(detail) = subtasks.store.task_detail(first.task_id).await? {
-        let failures = detail.transitions.iter().rev();
-        let last = failures.filter_map(|transition| transition.failure.as_ref());
-        if let Some(last) = last.into_iter().next() {
-            why = format!("{}: {}", first.state, last.message);
-        }
-    }
+    let detail = subtasks.store.task_detail(first.task_id).await?;
+    let failed = detail.as_ref().and_then(failed_for_good);
+    let (is_one, state) = (tally.plan.gather == Gather::One, first.state);
+    let why = match failed {
+        Some((step, failure)) if is_one => format!("{state}: `{step}`: {}", failure.message),
+        // An item has one step, of the name that the failure stands at.
+        Some((_, failure)) => format!("{state}: {}", failure.message),
+        None => state.to_string(),
+    };
     let (task, place) = (first.task_id, first.ordinal);
-    let message = if tally.plan.gather == Gather::One {
+    let message = if is_one {
         format!("sub-task {task} ended in {why}")
     } else {
         let (failed, of, allowed) = (tally.failed, tally.plan.count, tally.plan.max_failures);
@@ -113,6 +117,20 @@ pub(super) async fn failure(
     Ok(Failure {
         context: json!({"task_id": task, "ordinal": place}),
         ..permanent("SUBTASK_FAILED", message)
+    })
+}
+
+/// Which step of a task has failed for good, the last of several, and why. A step that has failed and then
+/// succeeded is no reason.
+fn failed_for_good(detail: &TaskDetail) -> Option<(&StepName, &Failure)> {
+    let mut latest_first = detail.transitions.iter().rev();
+    latest_first.find_map(|transition| {
+        let Change::Step { position, .. } = transition.change else {
+            return None;
+        };
+        let step = &detail.steps[position as usize];
+        let failure = transition.failure.as_ref()?;
+        (step.state == StepState::Error).then_some((&step.name, failure))
     })
 }
 

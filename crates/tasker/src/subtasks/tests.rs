@@ -142,6 +142,45 @@ async fn no_more_items_run_at_once_than_are_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sub_task_has_failed_because_of_the_step_that_did() {
+    let attempts = Arc::new(AtomicU32::new(0));
+    // Fails later than the other, and then succeeds.
+    let flaky: StepCode = Arc::new(move |_| {
+        let is_first = attempts.fetch_add(1, Ordering::SeqCst) == 0;
+        let again = Failure::new(FailureKind::Retryable, "not yet");
+        let done = Json::of(&1).unwrap();
+        async move {
+            if is_first {
+                Outcome::Failed(again)
+            } else {
+                Outcome::Completed { result: done }
+            }
+        }
+        .boxed()
+    });
+    let steps = json!([
+        {"name": "charge", "handler": "charge"},
+        {"name": "tell", "handler": "tell", "depends_on_steps": ["charge"], "trigger_rule": "any_failed",
+            "retry": {"backoff": {"fixed": {"delay_ms": 1}}}},
+    ]);
+    let codes = vec![("charge", code(|_| Err("declined"))), ("tell", flaky)];
+    let pay = handler("pay", &steps, codes);
+    let order = json!([
+        {"name": "pay", "handler": "tasker.task", "handler_config": {"name": "pay"}, "starts_task": true},
+    ]);
+    let tasker = engine(vec![pay, handler("order", &order, Vec::new())]).await;
+    let task = run(&tasker, "order", json!({})).await;
+    let found = detail(&tasker, task.id()).await;
+    let failure = found.transitions.iter().find_map(|t| t.failure.as_ref());
+    let message = &failure.unwrap().message;
+    assert!(
+        message.ends_with("ended in error: `charge`: declined"),
+        "{message}"
+    );
+    tasker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn items_may_fail_up_to_the_budget_and_are_mended_by_a_retry() {
     let map = json!({"over": "results.list", "max_failures": 2, "concurrency": 4});
     let hard = Arc::new(Mutex::new(vec![3, 5]));
