@@ -140,8 +140,8 @@ BEGIN
             FROM tasker_templates
             WHERE template_id = p_task.template_id;
         END IF;
-        RETURN NEXT ROW('finished', p_task.task_id, p_task.parent_position, NULL, NULL, NULL, p_task.state, NULL, NULL, NULL,
-                        NULL, NULL, NULL, NULL, NULL, NULL)::tasker_answer;
+        RETURN NEXT ROW('finished', p_task.task_id, p_task.parent_position, NULL, NULL, NULL, p_task.state, NULL,
+                        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::tasker_answer;
     END IF;
     UPDATE tasker_tasks
     SET state = p_task.state, done_steps = p_task.done_steps, open_steps = p_task.open_steps,
@@ -219,8 +219,8 @@ END $$;
 -- The caller has locked the tally.
 --
 -- Their tasks are locked only if nobody else has: a wait here would be one in the wrong order. What was locked
--- is left to a look (tasker_claim). A step that is about to wait has not yet been counted: it finds the tally as
--- this leaves it.
+-- is left to a look (tasker_settle_left). A step that is about to wait has not yet been counted: it finds the tally
+-- as this leaves it.
 CREATE FUNCTION tasker_settle(
     p_now timestamptz, p_tally tasker_subtasks, OUT made_due boolean, OUT unsettled boolean)
 LANGUAGE plpgsql AS $$
@@ -273,6 +273,26 @@ BEGIN
         SET held = p_tally.held - v_count, unsettled = tasker_settle.unsettled
         WHERE task_id = p_tally.task_id AND position = p_tally.position;
     END IF;
+END $$;
+
+-- Settles what others had to leave, as far as their tasks are free by now. Part of every look, after what the look
+-- has counted itself: a tally that somebody else has locked is settled by them.
+CREATE FUNCTION tasker_settle_left(p_now timestamptz, OUT made_due boolean, OUT unsettled boolean)
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_tally tasker_subtasks;
+    v_settled record;
+BEGIN
+    made_due := false;
+    unsettled := false;
+    FOR v_tally IN
+        SELECT * FROM tasker_subtasks u WHERE u.unsettled ORDER BY u.task_id, u.position LIMIT 100
+        FOR NO KEY UPDATE SKIP LOCKED
+    LOOP
+        v_settled := tasker_settle(p_now, v_tally);
+        made_due := made_due OR v_settled.made_due;
+        unsettled := unsettled OR v_settled.unsettled;
+    END LOOP;
 END $$;
 
 -- Takes steps that are due, oldest first, of tasks that nobody else has locked.
@@ -845,7 +865,6 @@ DECLARE
     v_answer tasker_answer;
     v_next timestamptz;
     v_ended uuid[] := '{}';
-    v_tally tasker_subtasks;
     v_settled record;
 BEGIN
     FOR v_answer IN SELECT * FROM tasker_past_deadline(v_now) LOOP
@@ -866,16 +885,12 @@ BEGIN
             CONTINUE;
         END IF;
         IF v_ended <> '{}' THEN
-            v_answer.left_due := tasker_count_subtasks(p_now, v_ended, array_fill('in_progress'::text, ARRAY[cardinality(v_ended)]), '{}', '{}')
-                                 OR v_answer.left_due;
+            v_answer.left_due := tasker_count_subtasks(p_now, v_ended,
+                                                       array_fill('in_progress'::text, ARRAY[cardinality(v_ended)]),
+                                                       '{}', '{}') OR v_answer.left_due;
         END IF;
-        FOR v_tally IN
-            SELECT * FROM tasker_subtasks WHERE unsettled ORDER BY task_id, position LIMIT 100
-            FOR NO KEY UPDATE SKIP LOCKED
-        LOOP
-            v_settled := tasker_settle(p_now, v_tally);
-            v_answer.left_due := v_answer.left_due OR v_settled.made_due;
-        END LOOP;
+        v_settled := tasker_settle_left(p_now);
+        v_answer.left_due := v_answer.left_due OR v_settled.made_due;
         IF v_answer.attempt < p_slots THEN
             SELECT min(n.at) INTO v_next
             FROM (
@@ -928,8 +943,9 @@ END $$;
 -- The arrays have one element per completion and are sorted by task. p_ends: complete, error, skipped, pending
 -- (handed back), waiting or subtasks (waiting for those that it has started). p_delays_ms: when to try again after
 -- a failure; null if for good; or how long to wait, unless p_until says until when. p_words: why it was skipped,
--- the signal that it waits for, or what was noted when it was complete, as a list of types, each before its note. p_limited: the failure
--- may be tried again, but the worker believes that no attempt is left; the limit may have been raised meanwhile.
+-- the signal that it waits for, or what was noted when it was complete, as a list of types, each before its note.
+-- p_limited: the failure may be tried again, but the worker believes that no attempt is left; the limit may have
+-- been raised meanwhile.
 -- p_slots is 0 without a budget. p_runs: what the worker runs, as `template:queue`;
 -- p_queues and p_templates say the same as columns. p_also_due: look for steps that were due before, too.
 -- p_known: the worker has the contexts of these tasks, and of course the results that it hands in, so a
@@ -971,6 +987,7 @@ DECLARE
     v_reached timestamptz;
     v_taken boolean;
     v_ready boolean;
+    v_settled record;
     v_ended uuid[] := '{}';
     v_waiting_tasks uuid[] := '{}';
     v_waiting_positions int[] := '{}';
@@ -1054,8 +1071,8 @@ BEGIN
                     SET state = 'complete', done_steps = v_task.done_steps, open_steps = 0,
                         transitions = v_task.transitions + 1, finished_at = v_now, deadline_at = NULL
                     WHERE task_id = v_task.task_id;
-                    RETURN NEXT ROW('finished', v_task.task_id, v_task.parent_position, NULL, NULL, NULL, 'complete', NULL, NULL,
-                                    NULL, NULL, NULL, NULL, NULL, NULL, NULL)::tasker_answer;
+                    RETURN NEXT ROW('finished', v_task.task_id, v_task.parent_position, NULL, NULL, NULL, 'complete',
+                                    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::tasker_answer;
                 ELSIF v_task.open_steps = 0 THEN
                     RETURN QUERY SELECT * FROM tasker_close(v_task, v_now);
                 ELSE
@@ -1195,6 +1212,10 @@ BEGIN
         v_left_due := tasker_count_subtasks(p_now, v_ended,
                                             array_fill('in_progress'::text, ARRAY[cardinality(v_ended)]),
                                             v_waiting_tasks, v_waiting_positions) OR v_left_due;
+    END IF;
+    IF p_also_due THEN
+        v_settled := tasker_settle_left(p_now);
+        v_left_due := v_left_due OR v_settled.made_due OR v_settled.unsettled;
     END IF;
     RETURN NEXT ROW('summary', NULL, NULL, NULL, NULL, NULL, v_look, NULL, NULL, v_recorded, v_now, v_reached,
                     v_left_due, NULL, NULL, NULL)::tasker_answer;

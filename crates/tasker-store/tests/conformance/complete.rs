@@ -1,12 +1,13 @@
 //! Recording the ends of attempts: what is stored, what follows, and whose word counts.
 
 use serde_json::json;
+use tasker_model::annotation::Annotation;
 use tasker_model::json::Json;
 use tasker_model::outcome::{FailureKind, Settlement};
 use tasker_model::step::StepState::{Complete, Error, InProgress, Pending};
 use tasker_model::task::TaskState;
 use tasker_model::transition::Reason;
-use tasker_store::store::{ClaimBudget, Order, Recorded};
+use tasker_store::store::{ClaimBudget, ClaimedStep, Order, Recorded};
 
 use crate::fixture::{
     Fixture, LEASE_MS, end, fail, last_of, moves_of, ms, positions, retry_in, source, succeed,
@@ -606,4 +607,44 @@ pub(crate) async fn tasks_of_one_batch_finish_together(f: Fixture) {
     assert_eq!(f.state(open).await, TaskState::InProgress);
     let (recorded, nothing) = f.store.complete(worker.id, vec![], None).await.unwrap();
     assert!(recorded.is_empty() && nothing.finished.is_empty());
+}
+
+pub(crate) async fn what_is_noted_comes_with_the_result_or_not_at_all(f: Fixture) {
+    let defined = f.define("noted", &[("a", &[]), ("b", &["a"])]).await;
+    let worker = f.worker(&[&defined]);
+    let task = f.start(&defined).await;
+    let noted = |claimed: &ClaimedStep, settlement, words: &[&str]| {
+        let mut completion = end(claimed, settlement);
+        let note = |word: &&str| Annotation::new("word", &json!({"word": word})).unwrap();
+        completion.annotations = words.iter().map(note).collect();
+        vec![completion]
+    };
+    let first = f.claim_one(&worker).await;
+    let failed = noted(&first, retry_in(0), &["lost"]);
+    f.store.complete(worker.id, failed, None).await.unwrap();
+    let second = f.claim_one(&worker).await;
+    let stale = noted(&first, succeed(&json!(1)), &["stale"]);
+    f.store.complete(worker.id, stale, None).await.unwrap();
+    let done = noted(&second, succeed(&json!(1)), &["one", "\0two"]);
+    f.store.complete(worker.id, done, None).await.unwrap();
+    let third = f.claim_one(&worker).await;
+    let done = noted(&third, succeed(&json!(1)), &["three"]);
+    f.store.complete(worker.id, done, None).await.unwrap();
+    let found = f.detail(task).await.annotations;
+    let shown: Vec<_> = found
+        .iter()
+        .map(|note| {
+            (
+                note.step.as_str(),
+                note.annotation.annotation.as_str(),
+                note.at,
+            )
+        })
+        .collect();
+    let expected = [
+        ("a", r#"{"word":"one"}"#, f.now()),
+        ("a", r#"{"word":"\u0000two"}"#, f.now()),
+        ("b", r#"{"word":"three"}"#, f.now()),
+    ];
+    assert_eq!(shown, expected);
 }

@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tasker_model::id::{Position, TaskId, WorkerId};
+use tasker_model::id::{Position, StepKey, TaskId, WorkerId};
 use tasker_model::json::Json;
 use tasker_model::name::{Queue, StepName};
 use tasker_model::outcome::{Failure, FailureKind, Settlement};
 use tasker_model::request::TaskRequest;
 use tasker_model::step::StepState;
+use tasker_model::subtask::{SubtaskStanding, SubtaskTally};
 use tasker_model::task::TaskState;
 use tasker_model::template::{StepTemplate, TaskTemplate, TemplateSource};
 use tasker_model::transition::{Change, Transition};
+use tasker_model::wait::NEVER;
 use tasker_store::postgres::PostgresStore;
 use tasker_store::record::{StepRecord, TaskDetail, TemplateId};
 use tasker_store::sqlite::SqliteStore;
@@ -493,6 +495,28 @@ impl Fixture {
                 "{found:#?} in {}",
                 self.as_text(task).await
             );
+            for step in &detail.steps {
+                self.audit_tally(task, step).await;
+            }
         }
+    }
+
+    /// Asserts that what a step has counted is what there is.
+    async fn audit_tally(&self, task: TaskId, step: &StepRecord) {
+        let Some(tally) = step.subtasks else {
+            return;
+        };
+        let key = StepKey::new(task, step.position);
+        let all = self.store.subtasks(key, 0, 10_000).await.unwrap();
+        let mut found = SubtaskTally::new(tally.plan);
+        for subtask in all {
+            let first = self.step(subtask.task_id, 0).await;
+            let standing = SubtaskStanding::from(subtask.state);
+            found.created += 1;
+            found.open += u32::from(standing == SubtaskStanding::Open);
+            found.failed += u32::from(standing == SubtaskStanding::Failed);
+            found.held += u32::from(first.due_at == Some(NEVER));
+        }
+        assert_eq!(tally, found, "step {} of task {task}", step.position);
     }
 }

@@ -21,7 +21,7 @@ mod heartbeat;
 mod held;
 mod triggers;
 mod wait;
-mod subtasks;
+mod subtask;
 mod operate;
 mod query;
 mod queue;
@@ -100,6 +100,7 @@ on_every_backend! {
     complete:
         a_result_is_stored_with_its_time,
         what_an_attempt_logged_is_kept_with_its_end,
+        what_is_noted_comes_with_the_result_or_not_at_all,
         a_child_is_handed_over_in_the_same_commit,
         without_a_slot_a_child_is_due,
         a_child_of_a_foreign_definition_is_not_handed_over,
@@ -137,6 +138,27 @@ on_every_backend! {
         what_has_come_survives_a_lost_lease_and_a_retry,
         a_final_task_takes_no_signal,
         a_task_that_waits_can_be_cancelled_and_deleted;
+    subtask:
+        beyond_the_concurrency_they_are_held,
+        the_last_end_wakes_the_step,
+        too_many_failures_wake_it_and_start_nothing_more,
+        a_step_that_waits_too_late_is_due_at_once,
+        ends_of_one_commit_are_counted_together,
+        without_the_lease_nothing_is_created,
+        a_repeated_creation_is_counted_once,
+        what_came_first_is_the_plan,
+        a_held_one_that_is_cancelled_is_not_started,
+        orders_are_counted,
+        one_that_goes_round_again_is_waited_for,
+        lost_leases_and_deadlines_are_counted,
+        what_was_cancelled_is_replaced,
+        their_last_results_are_read_page_by_page,
+        a_failed_task_is_told_until_it_is_seen_to,
+        a_task_that_fails_again_is_told_again,
+        a_step_that_is_skipped_leaves_its_sub_tasks,
+        what_failed_is_undone_once_and_stays_closed,
+        lists_show_them_if_asked,
+        they_are_deleted_after_what_started_them;
     heartbeat:
         a_heartbeat_extends_a_lease,
         progress_is_noted_by_whoever_holds_the_lease,
@@ -150,26 +172,6 @@ on_every_backend! {
         a_repeated_completion_finds_its_children_held,
         what_was_given_up_or_taken_away_is_not_held,
         only_what_the_worker_can_run_is_found;
-    subtasks:
-        no_more_run_at_once_than_are_allowed,
-        the_next_one_starts_when_one_ends_whatever_in,
-        what_takes_a_slot_keeps_it_while_it_waits,
-        a_deadline_of_a_sub_task_counts,
-        a_lease_that_is_lost_for_good_counts,
-        a_creation_repeated_counts_once,
-        without_the_lease_nothing_is_created,
-        the_last_end_wakes_the_step,
-        too_many_failures_wake_the_step_and_start_nothing,
-        a_step_that_need_not_wait_is_due_at_once,
-        a_step_with_nothing_to_start_is_due_at_once,
-        a_sub_task_that_is_sent_round_again_is_open_again,
-        another_takes_the_place_of_one_that_was_cancelled,
-        results_are_those_of_the_last_steps_in_order_and_pages,
-        nobody_asked_for_what_a_step_started,
-        a_cancelled_task_leaves_its_sub_tasks_to_be_cancelled,
-        a_step_that_is_resolved_leaves_its_sub_tasks,
-        a_failure_is_undone_by_one_task,
-        what_is_noted_comes_with_the_result_or_not_at_all;
     operate:
         cancelling_a_task_stops_all_of_it,
         a_task_can_be_cancelled_before_it_starts_and_after_it_is_complete,

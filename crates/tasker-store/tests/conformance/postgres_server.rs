@@ -13,4 +13,5 @@ mod upgrade;
 mod pooler;
 mod clocks;
 mod contention;
+mod subtasks;
 mod plans;

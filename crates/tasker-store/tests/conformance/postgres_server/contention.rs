@@ -26,13 +26,13 @@ use super::place::{Place, Server};
 use crate::fixture::{Defined, Fixture, LEASE_MS, Worker, end, moves_of, source, succeed};
 
 /// Several stores on one schema, and nobody else in their database.
-struct Crowd {
-    stores: Vec<Fixture>,
+pub(super) struct Crowd {
+    pub(super) stores: Vec<Fixture>,
     server: Server,
 }
 
 impl Crowd {
-    async fn of(count: usize) -> Crowd {
+    pub(super) async fn of(count: usize) -> Crowd {
         let given = Server::for_tests();
         let database = Place::fresh(&given, "").schema.clone();
         given.run(&format!("CREATE DATABASE {database}")).await;
@@ -49,7 +49,7 @@ impl Crowd {
     }
 
     /// Audits every task, sends everybody home and asks the server.
-    async fn finish(self) {
+    pub(super) async fn finish(self) {
         self.stores[0].audit().await;
         drop(self.stores);
         let name = self.server.database;

@@ -36,10 +36,11 @@ use crate::fixture::{
 };
 
 /// Tables that grow with every task.
-const LARGE: [&str; 4] = [
+const LARGE: [&str; 5] = [
     "tasker_tasks",
     "tasker_requests",
     "tasker_steps",
+    "tasker_subtasks",
     "tasker_transitions",
 ];
 const HISTORY_TASKS: i64 = 250_000;
@@ -158,6 +159,9 @@ async fn fill(server: &Server, schema: &str) {
          INSERT INTO tasker_steps
          SELECT id, p, 1, 3, 0, 0, n % 3, {template}, NULL, at, at, NULL, 'complete', 'shop', 'step', NULL, '1'
          FROM history, generate_series(0, {STEPS_OF_EACH} - 1) AS p;
+         INSERT INTO tasker_subtasks
+         SELECT id, 1, 10, 5, 0, 'list', 10, 0, 0, 0, false
+         FROM history;
          INSERT INTO tasker_transitions (task_id, sequence, position, at, to_state)
          SELECT id, p, p - 1, at, 'complete'
          FROM history, generate_series(1, {STEPS_OF_EACH}) AS p;
