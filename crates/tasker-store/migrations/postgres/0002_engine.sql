@@ -295,6 +295,17 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Notes that a step has failed for good and left sub-tasks open; gives since when something is left to do, or
+-- null. The caller has locked its task.
+CREATE FUNCTION tasker_abandon(p_task uuid, p_position int, p_now timestamptz) RETURNS timestamptz
+LANGUAGE sql AS $$
+    UPDATE tasker_tasks
+    SET aftermath_at = p_now
+    WHERE task_id = p_task
+      AND EXISTS (SELECT FROM tasker_subtasks WHERE task_id = p_task AND position = p_position AND open > 0)
+    RETURNING aftermath_at
+$$;
+
 -- Takes steps that are due, oldest first, of tasks that nobody else has locked.
 --
 -- What is due is found by the index and its tasks are locked at once; the rows are read again under
@@ -453,6 +464,8 @@ BEGIN
                         END));
                 v_task.open_steps := v_task.open_steps - 1;
                 v_task.failed_steps := v_task.failed_steps + 1;
+                v_task.aftermath_at := coalesce(tasker_abandon(v_found.task_id, v_found.position, v_at),
+                                                v_task.aftermath_at);
                 IF v_task.counts_ends THEN
                     v_ripe := tasker_count_ends(v_task, '{}', '{}', ARRAY[v_found.position], v_at, true);
                     v_task.open_steps := v_task.open_steps + v_ripe;
@@ -1163,6 +1176,8 @@ BEGIN
                 v_task.open_steps := v_task.open_steps - 1;
                 v_task.failed_steps := v_task.failed_steps + 1;
                 v_failed := v_failed || p_positions[i];
+                v_task.aftermath_at := coalesce(tasker_abandon(p_tasks[i], p_positions[i], v_now),
+                                                v_task.aftermath_at);
             END IF;
         ELSIF p_ends[i] = 'skipped' THEN
             INSERT INTO tasker_transitions (task_id, sequence, position, from_state, to_state, at, attempt,

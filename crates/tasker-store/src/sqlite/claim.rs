@@ -213,6 +213,7 @@ fn give_up(
         ..Note::default()
     };
     let failed = work.move_step(tx, due.position, due.step.state, StepEvent::Fail, note)?;
+    work.abandon_subtasks(tx, due.position)?;
     let before = Standing {
         state: due.step.state,
         open: true,

@@ -105,6 +105,9 @@ fn record_end(
             open: due_at.is_some(),
         },
     );
+    if end.state == StepState::Error && due_at.is_none() {
+        work.abandon_subtasks(tx, position)?;
+    }
     if let Some(end) = ParentEnd::of(end.state, due_at.is_some()) {
         note_end(ends, lease.task_row, &work.template, position, end);
     }
@@ -112,16 +115,22 @@ fn record_end(
     // There is room on the queue now.
     batch.left_due |= batch.is_limited(&queue);
     if let Some(result) = end.result {
-        for note in &completion.annotations {
-            let (kind, note) = (note.annotation_type.as_str(), note.annotation.as_str());
-            let row = (lease.task_row, position, kind, note, tx.now_us());
-            tx.execute(include_str!("../../sql/sqlite/complete.annotate.sql"), row)?;
-        }
+        annotate(tx, completion)?;
         batch
             .results
             .insert((lease.task_row, position), (result.clone(), end.state));
     }
     Ok(Recorded::Yes)
+}
+
+fn annotate(tx: &Tx<'_>, completion: &Completion) -> Result<(), StoreError> {
+    let lease = completion.lease;
+    for note in &completion.annotations {
+        let (kind, note) = (note.annotation_type.as_str(), note.annotation.as_str());
+        let row = (lease.task_row, lease.step.position, kind, note, tx.now_us());
+        tx.execute(include_str!("../../sql/sqlite/complete.annotate.sql"), row)?;
+    }
+    Ok(())
 }
 
 fn skip_reason(settlement: &Settlement) -> Option<Reason> {

@@ -293,6 +293,19 @@ impl Work {
         Ok(())
     }
 
+    /// Notes that a step has failed for good and left sub-tasks open.
+    pub(super) fn abandon_subtasks(
+        &self,
+        tx: &Tx<'_>,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        let starts_some = self.template.step(position).has_subtasks();
+        if starts_some && tally(tx, self.row, position)?.is_some_and(|tally| tally.open > 0) {
+            begin_aftermath(tx, self.row)?;
+        }
+        Ok(())
+    }
+
     /// Whether this transaction brought the task to a final state.
     pub(super) fn became_final(&self, before: TaskState) -> bool {
         self.state.is_final() && self.state != before

@@ -156,6 +156,7 @@ on_every_backend! {
         a_failed_task_is_told_until_it_is_seen_to,
         a_task_that_fails_again_is_told_again,
         a_step_that_is_skipped_leaves_its_sub_tasks,
+        a_step_that_fails_for_good_leaves_its_sub_tasks,
         what_failed_is_undone_once_and_stays_closed,
         lists_show_them_if_asked,
         they_are_deleted_after_what_started_them;

@@ -14,7 +14,7 @@ use tasker_store::store::{
     Aftermath, ClaimedStep, Created, Expired, NewOrigin, NewTask, Order, TaskFilter,
 };
 
-use crate::fixture::{Defined, Fixture, LEASE_MS, Worker, fail, ms, source, succeed};
+use crate::fixture::{Defined, Fixture, LEASE_MS, Worker, fail, ms, retry_in, source, succeed};
 
 /// The first step of a task, while it starts its sub-tasks.
 pub(crate) struct Asking {
@@ -35,10 +35,17 @@ impl Asking {
         let item = f
             .define("item", &[("first", &[]), ("last", &["first"])])
             .await;
-        Asking::with(f, item, [count, concurrency, max_failures]).await
+        Asking::with(
+            f,
+            item,
+            [count, concurrency, max_failures],
+            succeed(&json!(1)),
+        )
+        .await
     }
 
-    async fn with(f: Fixture, item: Defined, plan: [u32; 3]) -> Asking {
+    /// With the end of another step of the task.
+    async fn with(f: Fixture, item: Defined, plan: [u32; 3], beside_ends: Settlement) -> Asking {
         let mut definition = source(
             "list",
             &[("each", &[]), ("beside", &[]), ("after", &["each"])],
@@ -49,7 +56,7 @@ impl Asking {
         let task = f.start(&list).await;
         let mut claimed = f.claim(&worker, 2).await.claimed;
         let beside = claimed.pop().unwrap();
-        f.settle(&worker, &beside, succeed(&json!(1))).await;
+        f.settle(&worker, &beside, beside_ends).await;
         let [count, concurrency, max_failures] = plan;
         Asking {
             claimed: claimed.pop().unwrap(),
@@ -220,7 +227,7 @@ pub(crate) async fn a_step_that_waits_too_late_is_due_at_once(f: Fixture) {
 
 pub(crate) async fn ends_of_one_commit_are_counted_together(f: Fixture) {
     let item = f.define("item", &[("only", &[])]).await;
-    let a = Asking::with(f, item, [7, 4, 7]).await;
+    let a = Asking::with(f, item, [7, 4, 7], succeed(&json!(1))).await;
     a.start().await;
     let claimed = a.f.claim(&a.working, 4).await.claimed;
     let ends = claimed.iter().zip([done(), failed(), done(), failed()]);
@@ -312,7 +319,7 @@ pub(crate) async fn lost_leases_and_deadlines_are_counted(f: Fixture) {
     let mut definition = source("item", &[("only", &[])]);
     definition.deadline_ms = Some(10 * LEASE_MS);
     let item = f.register(definition).await;
-    let a = Asking::with(f, item, [3, 1, 9]).await;
+    let a = Asking::with(f, item, [3, 1, 9], succeed(&json!(1))).await;
     let ids = a.start().await;
     for _ in 0..3 {
         assert_eq!(a.f.claim_one(&a.working).await.lease.step.task_id, ids[0]);
@@ -443,6 +450,33 @@ pub(crate) async fn a_step_that_is_skipped_leaves_its_sub_tasks(f: Fixture) {
     told.orphans.sort();
     ids.sort();
     assert_eq!((told.state, told.orphans), (TaskState::InProgress, ids));
+}
+
+/// Of a task that goes on, since another step waits for its retry.
+pub(crate) async fn a_step_that_fails_for_good_leaves_its_sub_tasks(f: Fixture) {
+    for is_lost in [false, true] {
+        let f = f.clone();
+        let item = f.define("item", &[("only", &[])]).await;
+        let a = Asking::with(f, item, [2, 2, 0], retry_in(1_000_000)).await;
+        a.create(0..2).await;
+        if is_lost {
+            for _ in 0..2 {
+                a.f.clock.advance(ms(LEASE_MS));
+                assert_eq!(a.f.claim(&a.worker, 9).await.claimed.len(), 1);
+            }
+            a.f.clock.advance(ms(LEASE_MS));
+            assert!(a.f.claim(&a.worker, 9).await.claimed.is_empty());
+        } else {
+            a.f.settle(&a.worker, &a.claimed, failed()).await;
+        }
+        let told = a.aftermath().await.unwrap();
+        assert_eq!((told.state, told.orphans.len()), (TaskState::InProgress, 2));
+        // That nobody sees to it here shall not concern the next round.
+        for orphan in told.orphans {
+            a.f.order(orphan, Order::CancelTask).await.unwrap();
+        }
+        a.f.store.end_aftermath(a.task, told.since).await.unwrap();
+    }
 }
 
 pub(crate) async fn what_failed_is_undone_once_and_stays_closed(f: Fixture) {
