@@ -7,7 +7,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize as _, Deserializer, Serialize};
 use serde_json::Value;
 
 /// Valid JSON text, cheap to clone.
@@ -63,6 +63,13 @@ impl Serialize for Json {
             serde_json::from_str(&self.0).map_err(S::Error::custom)?;
         raw.serialize(serializer)
     }
+}
+
+/// Reads a value that is there, also if it is `null`: of an absent one serde says nothing.
+///
+/// Without it, what says `null` would be read back as if it said nothing.
+pub(crate) fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// One text per JSON value: keys sorted by code point, no white space.

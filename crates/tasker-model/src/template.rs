@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::dag::{Dag, DagError};
 use crate::id::Position;
-use crate::json::canonical;
+use crate::json::{canonical, given};
 use crate::name::{Namespace, Queue, StepName, TaskName, Version};
 use crate::retry::{InvalidRetryPolicy, RetryPolicy};
 use crate::schema::{ContextSchema, InvalidSchema};
@@ -64,7 +64,11 @@ pub struct StepTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dependent_system: Option<String>,
     /// What the code is told beside the task's context and the parents' results.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub handler_config: Option<Value>,
     /// Events that the code may publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -136,7 +140,11 @@ pub struct Undo {
     /// The registered name of the code.
     pub handler: String,
     /// What the code is told.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "given",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub handler_config: Option<Value>,
     /// Whether, how often and when to try again.
     #[serde(default)]

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::json::given;
 use crate::name::SignalName;
 
 /// What a definition says that a step waits for.
@@ -34,7 +35,11 @@ pub enum WaitFor {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timeout_ms: Option<u64>,
         /// What the step goes on with when the time is over; without it, the step then fails.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(
+            default,
+            deserialize_with = "given",
+            skip_serializing_if = "Option::is_none"
+        )]
         default: Option<Value>,
     },
 }

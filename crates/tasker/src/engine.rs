@@ -109,11 +109,14 @@ impl Builder {
         // What the store knows need not be told again: with what follows from definitions there are many.
         let mut templates = store.templates(None).await?;
         let known: HashSet<_> = templates.iter().map(|(_, known)| known.hash()).collect();
-        for template in registry.templates() {
-            if !known.contains(&template.hash()) {
-                let id = store.register_template(template.clone()).await?;
-                templates.push((id, template));
+        let mut own = registry.templates();
+        own.retain(|template| !known.contains(&template.hash()));
+        if !own.is_empty() {
+            for template in own {
+                store.register_template(template).await?;
             }
+            // With those that others have told meanwhile: from here on, only what is newer is read.
+            templates = store.templates(None).await?;
         }
         let record = worker_record(self.worker_id, &registry, &*store);
         store.register_worker(record.clone()).await?;

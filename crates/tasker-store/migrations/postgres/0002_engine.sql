@@ -1113,7 +1113,7 @@ BEGIN
             END IF;
             UPDATE tasker_steps
             SET state = 'pending', worker = NULL, attempts = attempts - 1, waited_until = v_until,
-                awaits = p_words[i], signal = v_signal, due_at = CASE WHEN v_ready THEN v_now ELSE v_until END
+                awaits = p_words[i], signal = coalesce(v_signal, signal), due_at = CASE WHEN v_ready THEN v_now ELSE v_until END
             WHERE task_id = p_tasks[i] AND position = p_positions[i] AND attempts = p_attempts[i]
               AND worker = p_worker
             RETURNING due_at, queue INTO v_step;

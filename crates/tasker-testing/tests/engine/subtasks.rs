@@ -335,3 +335,38 @@ async fn the_doctor_finds_what_does_not_hold_between_tasks() {
         assert!(named, "{damage}: no `{expected}` among {found:#?}");
     }
 }
+
+const SIGNALLED: &str = "
+name: signalled
+namespace_name: shop
+step_templates:
+  - {name: each, handler: reserve, wait_for: list, map: signal}
+  - name: pay
+    handler: {task: {namespace: money, name: payment, context: {sum: '${{ signal }}'}}}
+    wait_for: {signal: sum, timeout: 1ms, default: 3}
+";
+
+/// What came with a signal is there when the list is asked for, and when its items have ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_waits_for_a_signal_and_then_for_its_sub_tasks() {
+    let undone = Undone::default();
+    for url in both_stores().await {
+        let file = yaml::load_text(Path::new("signalled.yaml"), SIGNALLED, "test").unwrap();
+        let code = StepHandlers::new().add("reserve", reserve);
+        let mut all = handlers(&undone);
+        all.push(code.bind(&file).unwrap());
+        let tasker = on(url, all, Options::default()).await;
+        let request = TaskRequest::new("signalled").namespace("shop");
+        let mut task = tasker.executor().execute_async(request).await.unwrap();
+        let list = json!([4, 5]);
+        tasker
+            .signal(task.id(), "list", &list, "test")
+            .await
+            .unwrap();
+        assert_eq!(task.wait(None).await.unwrap(), TaskState::Complete);
+        let detail = task.detail().await.unwrap();
+        assert_eq!(result(&detail, "each"), json!([8, 10]));
+        assert_eq!(result(&detail, "pay"), json!(3));
+        tasker.stop().await.unwrap();
+    }
+}

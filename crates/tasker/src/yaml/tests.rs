@@ -368,6 +368,9 @@ fn assert_round_trip(template: &TaskTemplate) {
     published
         .apply(&mut value)
         .unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let stored = serde_json::to_string(template.source()).unwrap();
+    let stored = TaskTemplate::new(serde_json::from_str(&stored).unwrap()).unwrap();
+    assert_eq!(stored.hash(), template.hash(), "as it is stored");
 }
 
 #[test]
