@@ -58,6 +58,24 @@ fn project() -> tempfile::TempDir {
 }
 
 #[test]
+fn a_drawing_says_which_task_a_step_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = "\
+name: refund
+namespace_name: tickets
+version: 1.0.0
+step_templates:
+  - {name: own, handler: {task: {name: refund}}}
+  - {name: theirs, handler: {task: {namespace: payments, name: refund, version: 2.1.0}}}
+";
+    std::fs::write(folder.path().join("refund.yaml"), file).unwrap();
+    let drawn = data(folder.path(), 0, &["handler", "graph", "refund.yaml"]);
+    assert!(drawn.contains("own · starts refund\n"), "{drawn}");
+    let theirs = "theirs · starts payments.refund@2.1.0\n";
+    assert!(drawn.contains(theirs), "{drawn}");
+}
+
+#[test]
 fn files_are_listed_shown_drawn_and_compared() {
     let folder = project();
     let listed = data(folder.path(), 0, &["handler", "list"]);

@@ -295,11 +295,7 @@ fn note(step: &StepTemplate) -> String {
         notes.push(format!("for each of {}", map.over));
     }
     if step.starts_task {
-        let named = step
-            .handler_config
-            .as_ref()
-            .and_then(|config| config["name"].as_str());
-        notes.push(format!("starts {}", named.unwrap_or("a task")));
+        notes.push(format!("starts {}", started(step)));
     }
     if step.undo.is_some() {
         notes.push("can be undone".to_owned());
@@ -308,6 +304,17 @@ fn note(step: &StepTemplate) -> String {
         notes.push("no return".to_owned());
     }
     notes.join(", ")
+}
+
+/// The task handler that a step starts, as fully as its file names it: the name alone may be that of several.
+fn started(step: &StepTemplate) -> String {
+    let said = |key: &str| step.handler_config.as_ref()?[key].as_str();
+    let Some(name) = said("name") else {
+        return "a task".to_owned();
+    };
+    let namespace = said("namespace").map(|namespace| format!("{namespace}."));
+    let version = said("version").map(|version| format!("@{version}"));
+    namespace.unwrap_or_default() + name + &version.unwrap_or_default()
 }
 
 fn schema(output: &Output) -> Result<ExitCode, Failure> {
