@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use process_refund::company::{Company, Fault, INVALID_TICKET, Instead};
+use process_refund::company::{BARE_TICKET, Company, Fault, INVALID_TICKET, Instead};
 use process_refund::server::Server;
 use process_refund::services::Client;
 use process_refund::task_handlers;
@@ -196,6 +196,27 @@ async fn every_request_has_the_correlation_id() {
             let path = request.path;
             assert_eq!(request.headers["x-correlation-id"], expected, "{path}");
         }
+    }
+    // Another attempt says the same, in every step of both teams.
+    let mut company = Company::default();
+    let paths = ["/tickets", "/policy", "/eligibility", "/refunds"];
+    let paths = paths
+        .into_iter()
+        .chain(["/records", "/notifications", "/resolutions"]);
+    for path in paths.clone() {
+        company.add_fault(Fault::new(path, Instead::Status(503), Some(1)));
+    }
+    let world = World::new(company).await;
+    let task = world.run("customer_success", json!({})).await;
+    assert_eq!(task.state(), TaskState::Complete);
+    let expected = format!("cs-{}", task.id().to_string().replace('-', ""));
+    let requests = world.server.requests();
+    for path in paths {
+        let ids = requests.iter().filter(|request| request.path == path);
+        let ids: Vec<&str> = ids
+            .map(|request| &*request.headers["x-correlation-id"])
+            .collect();
+        assert_eq!(ids, [&*expected; 2], "{path}");
     }
     let world = World::new(Company::default()).await;
     world.run("payments", json!({"correlation_id": null})).await;
@@ -515,6 +536,36 @@ async fn a_customer_without_address_and_a_ticket_that_is_none_end_their_step() {
     let failure = failures(&task).await.remove(0);
     assert_eq!(failure.error_code.as_deref(), Some("HTTP_404"));
     assert_eq!(step(&task, "validate_refund_request").await.attempts, 1);
+}
+
+#[tokio::test]
+async fn what_neither_the_request_nor_the_ticket_says_is_missed_before_money_moves() {
+    let world = World::new(Company::default()).await;
+    let (payment, address) = ("pay_1", "ada@example.com");
+    for (payment_id, customer_email, code) in [
+        (None, Some(address), "MISSING_PAYMENT_ID"),
+        (Some(payment), None, "MISSING_CUSTOMER_EMAIL"),
+    ] {
+        let bare = json!({"ticket_id": BARE_TICKET, "payment_id": payment_id, "customer_email": customer_email});
+        let task = world.run(CS, bare).await;
+        let failure = failures(&task).await.remove(0);
+        assert_eq!(failure.error_code.as_deref(), Some(code));
+        assert_eq!(failure.kind, FailureKind::Permanent, "{code}");
+        assert_eq!(step(&task, "validate_refund_request").await.attempts, 1);
+    }
+    assert_eq!(world.server.company().refunds().len(), 0);
+    // What the request says is enough, and goes before what the ticket says.
+    for ticket_id in [BARE_TICKET, "T-17"] {
+        let given = json!({"ticket_id": ticket_id, "payment_id": payment, "customer_email": "grace@example.com"});
+        let task = world.run(CS, given).await;
+        assert_eq!(task.state(), TaskState::Complete, "{ticket_id}");
+    }
+    let company = world.server.company();
+    for (refund, told) in company.refunds().iter().zip(company.notifications()) {
+        assert_eq!(refund["payment_id"], payment);
+        assert_eq!(told["to"], "grace@example.com");
+    }
+    assert_eq!(company.notifications().len(), 2);
 }
 
 #[tokio::test]
