@@ -1,5 +1,6 @@
 //! What happens to a task, as lines for people.
 
+use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,9 @@ use tasker::model::event::Fact;
 use tasker::model::outcome::SkipCause;
 use tasker::model::wait::{Until, Wait, span_text};
 use tasker::{Error, Events, Task};
+use tokio::time::MissedTickBehavior;
 
-use crate::output::{Failure, say};
+use crate::output::{Failure, done, say};
 
 /// Says what happens until the task is final. `store` is the option that other commands need, to find it.
 pub(crate) async fn watch(
@@ -18,6 +20,9 @@ pub(crate) async fn watch(
 ) -> Result<(), Failure> {
     let lines = Lines::new();
     let id = task.id();
+    let mut subtasks = Subtasks::of(task.clone());
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut end = std::pin::pin!(task.wait(None));
     loop {
         tokio::select! {
@@ -26,6 +31,9 @@ pub(crate) async fn watch(
                 Some(event) if event.task_id == id => {
                     if let Some(line) = lines.line(&event.fact) {
                         say(&line);
+                    }
+                    if let Fact::StepWaiting { wait: Wait { until: Until::Subtasks, .. }, .. } = &event.fact {
+                        subtasks.are_there = true;
                     }
                     if let Fact::StepWaiting { wait: Wait { signal: Some(signal), .. }, .. } = &event.fact {
                         say(&format!("    send it with: tasker task signal{store} {id} {signal}"));
@@ -42,7 +50,44 @@ pub(crate) async fn watch(
                 ended?;
                 return Ok(());
             }
+            _ = looks.tick(), if subtasks.are_there => {
+                for (step, text) in subtasks.look().await? {
+                    say(&lines.written('…', "progress", &step, &text));
+                }
+            }
         }
+    }
+}
+
+/// How often it is asked how far sub-tasks have come.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How far the sub-tasks of a task have come, as it was last said.
+struct Subtasks {
+    task: Task,
+    are_there: bool,
+    said: HashMap<String, String>,
+}
+
+impl Subtasks {
+    fn of(task: Task) -> Subtasks {
+        Subtasks {
+            task,
+            are_there: false,
+            said: HashMap::new(),
+        }
+    }
+
+    /// What has changed, by step.
+    async fn look(&mut self) -> Result<Vec<(String, String)>, Error> {
+        let detail = self.task.detail().await?;
+        let waiting = detail.steps.iter().filter(|step| !step.state.is_done());
+        let tallies =
+            waiting.filter_map(|step| Some((step.name.to_string(), done(step.subtasks.as_ref()?))));
+        let said = &mut self.said;
+        let changed = tallies
+            .filter(|(step, text)| said.insert(step.clone(), text.clone()).as_ref() != Some(text));
+        Ok(changed.collect())
     }
 }
 
@@ -63,13 +108,17 @@ impl Lines {
     /// The line for a fact that is worth one.
     pub(crate) fn line(&self, fact: &Fact) -> Option<String> {
         let (mark, word, step, more) = parts(fact)?;
+        Some(self.written(mark, word, step, &more))
+    }
+
+    fn written(&self, mark: char, word: &str, step: &str, more: &str) -> String {
         let at = self.started.elapsed().as_secs_f64();
         let line = if self.marks {
             format!("  {mark} {step:<18} {at:6.2} s  {more}")
         } else {
             format!("{at:.2} s {word} {step} {more}")
         };
-        Some(line.trim_end().to_owned())
+        line.trim_end().to_owned()
     }
 }
 

@@ -332,6 +332,67 @@ fn a_worker_that_is_killed_in_a_program_loses_nothing() {
     assert!(shown.contains("a: 7"), "{shown}");
 }
 
+/// Items wait for a file; then all goes well but the last step.
+const NESTED: &str = r#"
+name: nested
+step_templates:
+  - name: each
+    map: {over: "[1, 2, 3]", concurrency: 2}
+    handler: {command: {program: sh, args: [-c, 'until [ -e go ]; do sleep 0.01; done; echo "$0"', '${{ item }}']}}
+    undo: {handler: {command: {program: sh, args: [-c, 'echo "\"undone\""']}}}
+  - {name: other, depends_on_step: each, handler: {task: {name: other, context: {n: '${{ results.each[2] }}'}}}}
+  - {name: fails, depends_on_step: other, retryable: false, handler: {command: {program: 'false'}}}
+"#;
+const OTHER: &str = "name: other\nstep_templates: [{name: only, handler: {command: {program: cat, stdin: '${{ context.n }}'}}}]\n";
+
+#[test]
+fn a_run_shows_what_it_starts_and_what_undoes_it() {
+    let folder = folder_with("nested.yaml", NESTED);
+    std::fs::write(folder.path().join("other.yaml"), OTHER).unwrap();
+    let arguments = ["run", "nested.yaml", "--json"];
+    let (run, _) = started(folder.path(), &arguments, "progress each 0/3 done, 1 held");
+    let (shown, _) = ends(folder.path(), 0, &["task", "show", "last"]);
+    assert!(shown.contains("0/3 done, 1 held"), "{shown}");
+    let (why, _) = ends(folder.path(), 0, &["explain", "last"]);
+    assert!(why.contains("sub-tasks"), "{why}");
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let ended = run.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let ended: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(ended["results"]["each"], serde_json::json!([1, 2, 3]));
+    assert_eq!(ended["results"]["other"], 3);
+    assert_eq!(ended["undone_by"]["state"], "complete", "{ended}");
+    let (shown, _) = ends(folder.path(), 0, &["task", "show", "last"]);
+    assert!(shown.contains("\nundone   by task "), "{shown}");
+    let (items, _) = ends(
+        folder.path(),
+        0,
+        &["task", "subtasks", "last", "each", "--from", "1"],
+    );
+    assert_eq!(items.lines().count(), 3, "{items}");
+    let part = items
+        .lines()
+        .last()
+        .unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap();
+    let (shown, _) = ends(folder.path(), 0, &["task", "show", part]);
+    assert!(
+        shown.contains("part of  task ") && shown.contains("step `each`, item 2"),
+        "{shown}"
+    );
+    let (list, _) = ends(folder.path(), 0, &["task", "list"]);
+    assert_eq!(list.lines().count(), 2, "{list}");
+    let (list, _) = ends(folder.path(), 0, &["task", "list", "--also-subtasks"]);
+    assert_eq!(list.lines().count(), 7, "{list}");
+    let (drawn, _) = ends(folder.path(), 0, &["handler", "graph", "nested.yaml"]);
+    let expected = "● each · for each of [1, 2, 3], can be undone\n● other · starts other\n● fails";
+    assert_eq!(drawn.trim(), expected);
+    let (doctor, _) = ends(folder.path(), 0, &["doctor"]);
+    assert!(doctor.contains("examined 6 tasks"), "{doctor}");
+}
+
 /// The root of the repository.
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))

@@ -25,7 +25,8 @@ use crate::worker::Message;
 /// How often a task that another process may finish is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A task, with its state as last seen.
+/// A task, with its state as last seen. Cheap to clone.
+#[derive(Clone)]
 pub struct Task {
     id: TaskId,
     state: TaskState,
