@@ -20,6 +20,7 @@ use tasker_model::task::{TaskEvent, TaskState};
 use tasker_model::template::TaskTemplate;
 use tasker_model::transition::Reason;
 use tasker_model::trigger::{ParentEnd, TriggerRule};
+use tasker_model::wait::NEVER;
 
 use crate::error::StoreError;
 use crate::store::Order;
@@ -93,6 +94,8 @@ pub(crate) struct Sheet {
     pub(crate) undone_by: Option<TaskId>,
     changed: BTreeSet<Position>,
     was: TaskState,
+    /// When steps that are ready may start: now, or never if the task is a sub-task that is held.
+    starts_at: Timestamp,
 }
 
 impl Sheet {
@@ -104,7 +107,10 @@ impl Sheet {
         steps: Vec<Step>,
         now: Timestamp,
     ) -> Sheet {
+        // Nothing of it has started, so that nothing of it waits for anything else.
+        let is_held = state == TaskState::Pending && steps.iter().any(|s| s.due_at == Some(NEVER));
         Sheet {
+            starts_at: if is_held { NEVER } else { now },
             id,
             template,
             state,
@@ -301,12 +307,12 @@ impl Sheet {
     /// Steps that have not started become due when their rule is decided, and wait again when the
     /// parent that decided it goes round again.
     fn ripen(&mut self) {
-        let now = self.now;
+        let starts_at = self.starts_at;
         for position in self.positions(|step| step.state == StepState::Pending) {
             let step = self.step(position);
             let decided = TriggerRule::is_decided(step.unfinished_parents, step.awaited);
             if decided && step.due_at.is_none() {
-                self.change(position).due_at = Some(now);
+                self.change(position).due_at = Some(starts_at);
             } else if !decided && step.due_at.is_some() {
                 let step = self.change(position);
                 step.due_at = None;

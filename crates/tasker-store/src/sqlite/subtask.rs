@@ -78,17 +78,27 @@ impl Membership {
             held: -i64::from(ends_held),
             failed: change(SubtaskStanding::Failed),
         };
-        let position = self.parent.position;
-        let mut tally = count(tx, parent, position, &change)?;
-        while tally.held > 0 && tally.has_room() && release(tx, self.parent)? {
-            let released = Change {
-                held: -1,
-                ..Change::default()
-            };
-            tally = count(tx, parent, position, &released)?;
-        }
-        wake_if_decided(tx, parent, position).map(drop)
+        count_and_release(tx, parent, self.parent, &change)?;
+        wake_if_decided(tx, parent, self.parent.position).map(drop)
     }
+}
+
+/// Counts a change that may make room for sub-tasks that are held, and starts as many.
+fn count_and_release(
+    tx: &Tx<'_>,
+    parent: i64,
+    step: StepKey,
+    change: &Change,
+) -> Result<(), StoreError> {
+    let mut tally = count(tx, parent, step.position, change)?;
+    while tally.held > 0 && tally.has_room() && release(tx, step)? {
+        let released = Change {
+            held: -1,
+            ..Change::default()
+        };
+        tally = count(tx, parent, step.position, &released)?;
+    }
+    Ok(())
 }
 
 fn find(tx: &Tx<'_>, id: TaskId) -> Result<Option<i64>, StoreError> {
@@ -202,7 +212,7 @@ pub(super) fn begin(tx: &Tx<'_>, new: &NewTask) -> Result<Wanted, StoreError> {
                 failed: -1,
                 ..Change::default()
             };
-            count(tx, lease.task_row, position, &gone)?;
+            count_and_release(tx, lease.task_row, lease.step, &gone)?;
         }
     }
     let held = tally(tx, lease.task_row, position)?.is_some_and(|tally| !tally.has_room());

@@ -503,20 +503,43 @@ impl Fixture {
 
     /// Asserts that what a step has counted is what there is.
     async fn audit_tally(&self, task: TaskId, step: &StepRecord) {
-        let Some(tally) = step.subtasks else {
+        if step.subtasks.is_none() {
             return;
-        };
-        let key = StepKey::new(task, step.position);
-        let all = self.store.subtasks(key, 0, 10_000).await.unwrap();
-        let mut found = SubtaskTally::new(tally.plan);
-        for subtask in all {
-            let first = self.step(subtask.task_id, 0).await;
-            let standing = SubtaskStanding::from(subtask.state);
-            found.created += 1;
-            found.open += u32::from(standing == SubtaskStanding::Open);
-            found.failed += u32::from(standing == SubtaskStanding::Failed);
-            found.held += u32::from(first.due_at == Some(NEVER));
         }
-        assert_eq!(tally, found, "step {} of task {task}", step.position);
+        let key = StepKey::new(task, step.position);
+        let mut all = Vec::new();
+        for subtask in self.store.subtasks(key, 0, 10_000).await.unwrap() {
+            all.push(self.detail(subtask.task_id).await);
+        }
+        assert_tally(key, step, &all.iter().collect::<Vec<_>>());
     }
+}
+
+/// Asserts that a step has counted these sub-tasks, which are all of its, and done what follows from it.
+pub(crate) fn assert_tally(key: StepKey, step: &StepRecord, all: &[&TaskDetail]) {
+    let Some(tally) = step.subtasks else {
+        assert!(all.is_empty(), "{key:?} has counted nothing");
+        return;
+    };
+    let never = |step: &StepRecord| step.due_at == Some(NEVER);
+    let mut found = SubtaskTally::new(tally.plan);
+    for subtask in all {
+        let state = subtask.task.summary.state;
+        let standing = SubtaskStanding::from(state);
+        let is_held = state == TaskState::Pending && subtask.steps.iter().any(never);
+        found.created += 1;
+        found.open += u32::from(standing == SubtaskStanding::Open);
+        found.failed += u32::from(standing == SubtaskStanding::Failed);
+        found.held += u32::from(is_held);
+    }
+    assert_eq!(tally, found, "{key:?}");
+    assert!(
+        tally.held == 0 || !tally.has_room(),
+        "{key:?} holds sub-tasks back, and need not: {tally:?}"
+    );
+    let waits = step.state == StepState::Pending && never(step) && step.awaits.is_none();
+    assert!(
+        !waits || !tally.is_decided(),
+        "{key:?} waits for sub-tasks, and need not: {tally:?}"
+    );
 }

@@ -287,6 +287,61 @@ pub(crate) async fn a_held_one_that_is_cancelled_is_not_started(f: Fixture) {
     assert_eq!((a.counts().await, a.due().await), ([4, 1, 0, 2], 1));
 }
 
+/// A person may declare what comes first done; when the rest starts is still the plan's business.
+pub(crate) async fn a_held_one_stays_held_whatever_is_ordered(f: Fixture) {
+    let a = Asking::of(f, 2, 1, 2).await;
+    let ids = a.start().await;
+    a.f.order(ids[1], Order::SkipStep(0)).await.unwrap();
+    assert_eq!((a.counts().await, a.due().await), ([2, 2, 1, 0], 1));
+    assert_eq!(a.f.step(ids[1], 1).await.due_at, Some(NEVER));
+    a.end(1, done).await;
+    assert_eq!((a.counts().await, a.due().await), ([2, 1, 0, 0], 1));
+    assert_eq!(a.f.step(ids[1], 1).await.due_at, Some(a.f.now()));
+    a.end(1, done).await;
+    assert!(a.woken().await.is_some());
+}
+
+pub(crate) async fn every_end_makes_room(f: Fixture) {
+    let a = Asking::of(f, 7, 1, 9).await;
+    let ids = a.start().await;
+    a.end(1, done).await;
+    a.end(1, failed).await;
+    a.f.order(ids[2], Order::CancelTask).await.unwrap();
+    a.f.order(ids[3], Order::CancelStep(0)).await.unwrap();
+    for position in 0..2 {
+        let result = None;
+        let order = Order::ResolveStep { position, result };
+        a.f.order(ids[4], order).await.unwrap();
+    }
+    assert_eq!(a.f.state(ids[4]).await, TaskState::Complete);
+    a.f.order(ids[5], Order::SkipStep(0)).await.unwrap();
+    assert_eq!((a.counts().await, a.due().await), ([7, 2, 1, 3], 1));
+    a.f.order(ids[5], Order::SkipStep(1)).await.unwrap();
+    assert_eq!((a.counts().await, a.due().await), ([7, 1, 0, 3], 1));
+    assert!(a.woken().await.is_none());
+    // Of one that runs, too.
+    let claimed = a.f.claim_one(&a.working).await;
+    assert_eq!(claimed.lease.step.task_id, ids[6]);
+    a.f.order(ids[6], Order::CancelTask).await.unwrap();
+    assert_eq!((a.counts().await, a.due().await), ([7, 0, 0, 4], 1));
+    assert!(a.woken().await.is_some());
+}
+
+pub(crate) async fn a_failure_that_is_taken_back_makes_room(f: Fixture) {
+    let a = Asking::of(f, 4, 1, 0).await;
+    let ids = a.start().await;
+    a.end(1, failed).await;
+    assert_eq!(a.counts().await, [4, 3, 3, 1]);
+    a.f.order(ids[0], Order::ResolveTask).await.unwrap();
+    assert_eq!(a.counts().await, [4, 3, 2, 0]);
+    assert_eq!(a.f.step(ids[1], 0).await.due_at, Some(a.f.now()));
+    a.f.order(ids[1], Order::CancelTask).await.unwrap();
+    assert_eq!(a.counts().await, [4, 2, 2, 1]);
+    // The step was due by the first failure, and is still so: whoever claims it sees what is.
+    let woken = a.woken().await.unwrap();
+    assert_eq!(woken.subtasks, Some(a.tally().await));
+}
+
 pub(crate) async fn orders_are_counted(f: Fixture) {
     let a = Asking::of(f, 2, 2, 2).await;
     let ids = a.start().await;
@@ -365,6 +420,58 @@ pub(crate) async fn what_was_cancelled_is_replaced(f: Fixture) {
         a.f.detail(ids[1]).await.task.origin.map(|o| o.task_id()),
         Some(a.task)
     );
+}
+
+/// While the first is replaced, the failure of the others still forbids a start.
+pub(crate) async fn what_is_replaced_makes_room_for_all(f: Fixture) {
+    let a = Asking::of(f, 4, 3, 0).await;
+    let ids = a.create(0..4).await;
+    for id in &ids {
+        a.f.order(*id, Order::CancelTask).await.unwrap();
+    }
+    assert_eq!((a.counts().await, a.due().await), ([4, 0, 0, 4], 0));
+    let again: Vec<_> = (0..)
+        .zip(&ids)
+        .map(|(n, id)| a.new_task(n, Some(*id)))
+        .collect();
+    let expected: Vec<_> = again.iter().map(|new| Created::New(new.task_id)).collect();
+    assert_eq!(a.f.create(&again).await, expected);
+    assert_eq!((a.counts().await, a.due().await), ([4, 4, 1, 0], 3));
+}
+
+pub(crate) async fn what_failed_is_replaced_too(f: Fixture) {
+    let a = Asking::of(f, 2, 1, 1).await;
+    let ids = a.create(0..2).await;
+    a.end(1, failed).await;
+    assert_eq!((a.counts().await, a.due().await), ([2, 1, 0, 1], 1));
+    let new = a.new_task(0, Some(ids[0]));
+    assert_eq!(
+        a.f.create(std::slice::from_ref(&new)).await,
+        [Created::New(new.task_id)]
+    );
+    assert_eq!((a.counts().await, a.due().await), ([2, 2, 1, 0], 1));
+    // What has given up its place counts no more, whatever becomes of it.
+    a.f.order(ids[0], Order::RetryTask).await.unwrap();
+    assert_eq!(a.counts().await, [2, 2, 1, 0]);
+    a.f.order(ids[0], Order::CancelTask).await.unwrap();
+    assert_eq!(a.counts().await, [2, 2, 1, 0]);
+}
+
+pub(crate) async fn every_last_step_has_its_result(f: Fixture) {
+    let steps: &[(&str, &[&str])] = &[("z", &[]), ("b", &["z"]), ("a", &["z"]), ("c", &[])];
+    let item = f.define("item", steps).await;
+    let a = Asking::with(f, item, [1, 1, 1], succeed(&json!(1))).await;
+    let ids = a.start().await;
+    a.f.order(ids[0], Order::SkipStep(2)).await.unwrap();
+    a.f.run_all(&a.working).await;
+    let step = a.claimed.lease.step;
+    let found = a.f.store.subtasks(step, 0, 9).await.unwrap();
+    let results = found[0].results.iter();
+    let results: Vec<_> = results
+        .map(|(name, result)| (name.as_str(), result.as_ref().map(Json::as_str)))
+        .collect();
+    let expected = [("b", Some("true")), ("a", None), ("c", Some("true"))];
+    assert_eq!(results, expected, "in the order of the definition");
 }
 
 pub(crate) async fn their_last_results_are_read_page_by_page(f: Fixture) {

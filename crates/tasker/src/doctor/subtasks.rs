@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tasker_model::id::{StepKey, TaskId};
 use tasker_model::step::StepState;
 use tasker_model::subtask::{SubtaskStanding, SubtaskTally};
+use tasker_model::task::TaskState;
 use tasker_model::template::TaskTemplate;
+use tasker_model::transition::{Change, Transition};
 use tasker_model::wait::NEVER;
 use tasker_store::record::{StepRecord, TaskDetail};
 use tasker_store::{Store, StoreError};
@@ -84,6 +87,7 @@ async fn of_step(
         ..tally
     };
     let key = StepKey::new(task_id, step.position);
+    let mut abandoned = 0;
     let mut from = 0;
     loop {
         let page = store.subtasks(key, from, PAGE).await?;
@@ -92,8 +96,10 @@ async fn of_step(
             match SubtaskStanding::from(subtask.state) {
                 SubtaskStanding::Open => {
                     counted.open += 1;
-                    let detail = store.task_detail(subtask.task_id).await?;
-                    counted.held += u32::from(detail.is_some_and(|detail| is_held(&detail)));
+                    if let Some(detail) = store.task_detail(subtask.task_id).await? {
+                        counted.held += u32::from(is_held(&detail));
+                        abandoned += u32::from(!was_sent_round(&detail, step.finished_at));
+                    }
                 }
                 SubtaskStanding::Failed => counted.failed += 1,
                 SubtaskStanding::Done => {}
@@ -120,10 +126,15 @@ async fn of_step(
             words(tally)
         ));
     }
-    if step.due_at.is_none() && counted.open > 0 && is_seen_to {
-        let open = counted.open;
+    if tally.held > 0 && tally.has_room() {
         found.push(format!(
-            "I9: step `{name}` is {}, and {open} of its sub-tasks are open",
+            "I9: step `{name}` holds sub-tasks back, and need not ({})",
+            words(tally)
+        ));
+    }
+    if step.due_at.is_none() && abandoned > 0 && is_seen_to {
+        found.push(format!(
+            "I9: step `{name}` is {}, and {abandoned} of its sub-tasks are open",
             step.state
         ));
     }
@@ -143,9 +154,17 @@ fn words(tally: SubtaskTally) -> String {
 
 /// Whether nothing of a task may start until another has ended.
 fn is_held(detail: &TaskDetail) -> bool {
-    let has_begun = |step: &StepRecord| step.state != StepState::Pending || step.attempts > 0;
-    let is_held = |step: &StepRecord| {
-        step.due_at == Some(NEVER) && step.awaits.is_none() && step.subtasks.is_none()
+    let never = |step: &StepRecord| step.due_at == Some(NEVER);
+    detail.task.summary.state == TaskState::Pending && detail.steps.iter().any(never)
+}
+
+/// Whether a person has sent a sub-task round again after the end of its step: then nobody has forgotten it.
+fn was_sent_round(detail: &TaskDetail, step_ended: Option<Timestamp>) -> bool {
+    let again = |transition: &Transition| match transition.change {
+        Change::Task { from, .. } => {
+            from.is_some_and(TaskState::is_final) && Some(transition.at) >= step_ended
+        }
+        Change::Step { .. } => false,
     };
-    !detail.steps.iter().any(has_begun) && detail.steps.iter().any(is_held)
+    detail.transitions.iter().any(again)
 }
