@@ -56,6 +56,15 @@ pub fn check(detail: &TaskDetail, template: &TaskTemplate) -> Vec<Violation> {
     audit.violations
 }
 
+/// Whether a step was given back by a worker. Its rule was asked before it started; a person may have sent a
+/// parent round again since.
+fn goes_on(detail: &TaskDetail, step: &StepRecord) -> bool {
+    let of_step = |transition: &&Transition| matches!(transition.change, Change::Step { position, .. } if position == step.position);
+    let last = detail.transitions.iter().rfind(of_step);
+    let reason = last.and_then(|transition| transition.reason);
+    step.state == StepState::Pending && matches!(reason, Some(Reason::HandedBack | Reason::Waiting))
+}
+
 struct Audit<'a> {
     detail: &'a TaskDetail,
     template: &'a TaskTemplate,
@@ -129,7 +138,8 @@ impl Audit<'_> {
             });
             let due = step.due_at.is_some();
             let expected = !is_final && should_be_due(step.facts());
-            self.expect(due == expected, "I5", || {
+            let fits = due == expected || due && !is_final && goes_on(detail, step);
+            self.expect(fits, "I5", || {
                 format!(
                     "step `{name}` is {}; it {} be due",
                     step.state,

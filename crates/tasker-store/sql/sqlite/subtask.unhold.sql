@@ -1,2 +1,2 @@
 -- subtask.unhold
-UPDATE tasker_tasks SET held = 0 WHERE task_no = ?1
+UPDATE tasker_tasks SET held = 0 WHERE task_no = ?1 AND held = 1

@@ -21,7 +21,7 @@ use crate::store::{Aftermath, NewOrigin, NewTask};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Membership {
     parent: StepKey,
-    /// Whether it is held, as far as this transaction has read.
+    /// Whether it was held when this transaction read it; another one's end may have started it since.
     pub(super) held: bool,
 }
 
@@ -50,13 +50,14 @@ impl Membership {
     }
 
     /// Counts what became of a sub-task; starts the next that is held, and wakes the step that waits.
+    /// Gives whether that left something due.
     pub(super) fn count_move(
         &self,
         tx: &Tx<'_>,
         row: i64,
         from: TaskState,
         to: TaskState,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let (from, to) = (SubtaskStanding::from(from), SubtaskStanding::from(to));
         // Nothing of a task that was deleted is left to be counted.
         let parent = if from == to {
@@ -65,40 +66,42 @@ impl Membership {
             find(tx, self.parent.task_id)?
         };
         let Some(parent) = parent else {
-            return Ok(());
+            return Ok(false);
         };
         let change = |standing| i64::from(to == standing) - i64::from(from == standing);
-        let ends_held = self.held && to != SubtaskStanding::Open;
-        if ends_held {
-            tx.execute(include_str!("../../sql/sqlite/subtask.unhold.sql"), [row])?;
-        }
+        let ends_held = self.held
+            && to != SubtaskStanding::Open
+            && tx.execute(include_str!("../../sql/sqlite/subtask.unhold.sql"), [row])? > 0;
         let change = Change {
             created: 0,
             open: change(SubtaskStanding::Open),
             held: -i64::from(ends_held),
             failed: change(SubtaskStanding::Failed),
         };
-        count_and_release(tx, parent, self.parent, &change)?;
-        wake_if_decided(tx, parent, self.parent.position).map(drop)
+        let has_released = count_and_release(tx, parent, self.parent, &change)?;
+        Ok(wake_if_decided(tx, parent, self.parent.position)? || has_released)
     }
 }
 
-/// Counts a change that may make room for sub-tasks that are held, and starts as many.
+/// Counts a change that may make room for sub-tasks that are held, and starts as many. Gives
+/// whether there were any.
 fn count_and_release(
     tx: &Tx<'_>,
     parent: i64,
     step: StepKey,
     change: &Change,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    let mut has_released = false;
     let mut tally = count(tx, parent, step.position, change)?;
     while tally.held > 0 && tally.has_room() && release(tx, step)? {
+        has_released = true;
         let released = Change {
             held: -1,
             ..Change::default()
         };
         tally = count(tx, parent, step.position, &released)?;
     }
-    Ok(())
+    Ok(has_released)
 }
 
 fn find(tx: &Tx<'_>, id: TaskId) -> Result<Option<i64>, StoreError> {
@@ -144,13 +147,12 @@ pub(super) fn wake_if_decided(
     task_row: i64,
     position: Position,
 ) -> Result<bool, StoreError> {
-    let is_decided = tally(tx, task_row, position)?.is_none_or(|tally| tally.is_decided());
-    if is_decided {
-        let sql = include_str!("../../sql/sqlite/subtask.wake.sql");
-        let step = (task_row, position, tx.now_us(), NEVER.as_microsecond());
-        tx.execute(sql, step)?;
+    if tally(tx, task_row, position)?.is_some_and(|tally| !tally.is_decided()) {
+        return Ok(false);
     }
-    Ok(is_decided)
+    let sql = include_str!("../../sql/sqlite/subtask.wake.sql");
+    let step = (task_row, position, tx.now_us(), NEVER.as_microsecond());
+    Ok(tx.execute(sql, step)? > 0)
 }
 
 /// Whether somebody wants a task that is to be created.

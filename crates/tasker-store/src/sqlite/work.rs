@@ -226,8 +226,9 @@ impl Work {
         Ok(())
     }
 
-    /// Finishes the task if nothing of it is open any more, and writes what has changed.
-    pub(super) fn finish(&mut self, tx: &Tx<'_>) -> Result<(), StoreError> {
+    /// Finishes the task if nothing of it is open any more, and writes what has changed. Gives whether that
+    /// left something of another task due.
+    pub(super) fn finish(&mut self, tx: &Tx<'_>) -> Result<bool, StoreError> {
         if !self.state.is_final()
             && let Some(event) = rollup(self.tally)
         {
@@ -239,7 +240,7 @@ impl Work {
         self.save(tx)
     }
 
-    fn save(&mut self, tx: &Tx<'_>) -> Result<(), StoreError> {
+    fn save(&mut self, tx: &Tx<'_>) -> Result<bool, StoreError> {
         let now = (self.state, self.tally, self.transitions);
         let (state, tally, transitions) = now;
         let counts = (
@@ -251,7 +252,7 @@ impl Work {
             transitions,
         );
         let changed = if now == self.stored {
-            return Ok(());
+            return Ok(false);
         } else if state == self.stored.0 {
             tx.execute(
                 include_str!("../../sql/sqlite/work.save_counts.sql"),
@@ -279,9 +280,10 @@ impl Work {
             changed, 1,
             "the task's row is there: it was read in this transaction"
         );
+        let mut left_due = false;
         if state != self.stored.0 {
             if let Some(membership) = &self.membership {
-                membership.count_move(tx, self.row, self.stored.0, state)?;
+                left_due = membership.count_move(tx, self.row, self.stored.0, state)?;
             }
             if self.template.has_aftermath()
                 && SubtaskStanding::from(state) == SubtaskStanding::Failed
@@ -290,7 +292,7 @@ impl Work {
             }
         }
         self.stored = now;
-        Ok(())
+        Ok(left_due)
     }
 
     /// Notes that a step has failed for good and left sub-tasks open.
@@ -411,7 +413,7 @@ impl Batch {
             ..Progress::default()
         };
         for work in self.works.values_mut() {
-            work.finish(tx)?;
+            progress.left_due |= work.finish(tx)?;
             if work.became_final(self.before[&work.row]) {
                 progress.finished.push((work.id, work.state));
             }
